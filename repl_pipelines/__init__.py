@@ -1,0 +1,1 @@
+"""Replicates operational databases to a lake and to analytical replicas, and proves the copies."""

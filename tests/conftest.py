@@ -1,0 +1,53 @@
+"""Session servers (one of each per xdist worker, started at first use) and fresh places on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.demo.s3_server import S3Server
+from tests.servers import Bucket, fresh_bucket, fresh_database, postgres_server, s3_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL 17. Shared by the worker's tests: use `database` for a place in it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def replica_postgres() -> Iterator[PostgresServer]:
+    """A second PostgreSQL 17, as in life: a replica is not on the server of its source."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A running S3 server. Shared by the worker's tests: use `bucket` for a place in it."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """The superuser's address of a fresh, empty database."""
+    with fresh_database(postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def replica_database(replica_postgres: PostgresServer) -> Iterator[str]:
+    """The superuser's address of a fresh, empty database on the replica's server."""
+    with fresh_database(replica_postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> Iterator[Bucket]:
+    """A fresh, empty bucket and its settings."""
+    with fresh_bucket(s3) as place:
+        yield place

@@ -1,0 +1,109 @@
+"""Real servers for tests: cheap to start, unsafe on power loss, gone at the end of the session."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.demo.s3_server import S3Server
+
+SMALL = {"shared_buffers": "64MB", "max_wal_size": "512MB", "jit": "off"}
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket and how to reach it."""
+
+    name: str
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+    region: str
+    server: S3Server
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """The options as `deltalake` and its object store name them."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": self.region,
+            "AWS_ALLOW_HTTP": "true",
+        }
+
+
+def fresh_name(prefix: str) -> str:
+    """A name not used before in this session, legal as a database and as a bucket."""
+    return f"{prefix}-{os.getpid()}-{next(_NUMBERS)}"
+
+
+@contextmanager
+def server_directory() -> Iterator[Path]:
+    """A directory that the unprivileged account of a server can enter (pytest's own it cannot)."""
+    directory = Path(tempfile.mkdtemp(prefix="repl-pipelines-test-"))
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server(
+    version: str = "17", settings: dict[str, str] | None = None
+) -> Iterator[PostgresServer]:
+    """A running PostgreSQL server of its own, for tests that stop, kill or fill it."""
+    with server_directory() as directory:
+        server = PostgresServer(
+            directory / "pg", version=version, fsync=False, settings={**SMALL, **(settings or {})}
+        )
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A running S3 server of its own, for tests that stop or kill it."""
+    with server_directory() as directory:
+        server = S3Server(directory / "s3")
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@contextmanager
+def fresh_database(server: PostgresServer) -> Iterator[str]:
+    """An empty database on the server; yields the superuser's address of it."""
+    name = fresh_name("test").replace("-", "_")
+    yield server.create_database(name)
+    server.start()  # a test may have stopped it
+    server.drop_database(name)
+
+
+@contextmanager
+def fresh_bucket(server: S3Server) -> Iterator[Bucket]:
+    """An empty bucket on the server."""
+    name = fresh_name("test")
+    server.create_bucket(name)
+    yield Bucket(
+        name=name,
+        endpoint_url=server.endpoint_url,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        region=server.region,
+        server=server,
+    )
+    server.start()
+    server.delete_bucket(name)
