@@ -6,16 +6,16 @@ import json
 import secrets
 import shutil
 import tempfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from repl_pipelines.demo.postgres_binaries import scripts_dir
-from repl_pipelines.demo.processes import LOOPBACK, Process, free_ports, port_is_free
+from repl_pipelines.demo.processes import LOOPBACK, Process, free_ports, listening, port_is_free
 
 # SeaweedFS listens on a port per part, and on a second one for gRPC; all are given, because those
 # left out fall back to well-known numbers that another server may hold.
@@ -41,7 +41,7 @@ class S3Server:
     @property
     def endpoint_url(self) -> str:
         """Where S3 clients find the server."""
-        return f"http://{LOOPBACK}:{self.ports[0]}"
+        return self._address("s3")
 
     def client(self) -> Any:
         """A boto3 client with the server's credentials."""
@@ -116,6 +116,9 @@ class S3Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _address(self, part: str) -> str:
+        return f"http://{LOOPBACK}:{self.ports[PARTS.index(part)]}"
+
     def _choose_ports(self) -> list[int]:
         """The ports of the last start when they are free, so that the address does not change."""
         file = self.directory / "ports"
@@ -167,18 +170,16 @@ class S3Server:
         file.write_text(json.dumps({"identities": [identity]}))
 
     def _answers(self) -> bool:
-        """Ready when the S3 part answers and the filer behind it can list buckets."""
+        """Ready when S3 lists buckets and the master knows where the objects' volumes are."""
+        if not listening(self.ports[0]):
+            return False  # boto3 would wait and retry for long
         try:
-            urllib.request.urlopen(self.endpoint_url, timeout=2).close()
-        except urllib.error.HTTPError as refusal:
-            refusal.close()
-        except OSError:
-            return False
-        try:
+            with urllib.request.urlopen(f"{self._address('master')}/dir/status", timeout=2) as reply:
+                topology = json.load(reply)["Topology"]
             self.client().list_buckets()
-        except Exception:
+        except (OSError, BotoCoreError, ClientError):
             return False
-        return True
+        return bool(topology.get("DataCenters"))
 
     def _remove_sockets(self) -> None:
         """Remove the sockets SeaweedFS leaves in the temporary directory under our ports."""
