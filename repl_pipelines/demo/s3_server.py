@@ -174,7 +174,8 @@ class S3Server:
         if not listening(self.ports[0]):
             return False  # boto3 would wait and retry for long
         try:
-            with urllib.request.urlopen(f"{self._address('master')}/dir/status", timeout=2) as reply:
+            master = f"{self._address('master')}/dir/status"
+            with urllib.request.urlopen(master, timeout=2) as reply:
                 topology = json.load(reply)["Topology"]
             self.client().list_buckets()
         except (OSError, BotoCoreError, ClientError):

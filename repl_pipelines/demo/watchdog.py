@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 
-def read_groups(lines) -> dict[int, tuple[int, float]]:
+def read_groups(lines: Iterable[str]) -> dict[int, tuple[int, float]]:
     """Follow the registrations until the parent is gone; what is left still has to be ended."""
     groups: dict[int, tuple[int, float]] = {}
     for line in lines:
@@ -27,24 +28,27 @@ def alive(group: int) -> bool:
     """Tell whether any process of the group is left."""
     try:
         os.killpg(group, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # the second: not ours, the number was reused
         return False
-    except PermissionError:
-        return True
     return True
 
 
 def end(groups: dict[int, tuple[int, float]]) -> None:
-    """Ask every group to stop, newest first, then kill those that outstay their grace."""
-    deadline = time.monotonic() + max((grace for _, grace in groups.values()), default=0.0)
+    """Ask every group to stop, newest first, then kill each that outstays its grace."""
     for group, (number, _) in reversed(groups.items()):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, number)
-    while time.monotonic() < deadline and any(alive(group) for group in groups):
+        send(group, number)
+    start = time.monotonic()
+    while groups := {group: how for group, how in groups.items() if alive(group)}:
+        for group, (_, grace) in groups.items():
+            if time.monotonic() - start > grace:
+                send(group, signal.SIGKILL)
         time.sleep(0.05)
-    for group in groups:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+
+
+def send(group: int, number: int) -> None:
+    """Signal a group that may be gone already."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
 
 
 if __name__ == "__main__":

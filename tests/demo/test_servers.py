@@ -31,8 +31,9 @@ from repl_pipelines.demo.s3_server import S3Server
 home = Path(sys.argv[1])
 pg = PostgresServer(home / "pg", fsync=False).start()
 s3 = S3Server(home / "s3").start()
-# A leader that ends by itself at the signal, with a child in its group that would not.
-family = Process(["bash", "-c", "trap '' TERM; sleep 987 & trap 'exit' TERM; wait"], home / "log")
+# A leader that ends at the signal, with a child in its group that does not.
+script = "trap '' TERM; sleep 987 & trap 'exit' TERM; wait"
+family = Process(["bash", "-c", script], home / "log", grace=1)
 print(pg.port, s3.ports[0], family.pid, flush=True)
 time.sleep(600)
 """
@@ -138,7 +139,7 @@ def test_s3_honours_conditional_writes(bucket: Bucket) -> None:
 def test_s3_refuses_wrong_keys(s3: S3Server) -> None:
     """Loopback is not trusted here either."""
     right = s3.secret_key
-    s3.secret_key = "wrong"  # noqa: S105
+    s3.secret_key = "wrong"
     try:
         with pytest.raises(Exception, match="SignatureDoesNotMatch"):
             s3.client().list_buckets()
