@@ -1,0 +1,57 @@
+"""DuckDB sessions with the extensions this project ships, loaded by path, signed, never fetched."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+
+from repl_pipelines.model.sql import literal as literal
+from repl_pipelines.model.sql import quote as quote
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one engine session. memory: bytes; threads: workers; directory: spill files."""
+
+    memory: int = 384 * 2**20
+    threads: int = 2
+    directory: Path | None = None
+
+
+def connect(
+    extensions: tuple[str, ...] = (),
+    database: str | Path = ":memory:",
+    *,
+    limits: Limits | None = None,
+    read_only: bool = False,
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection in UTC, bounded by `limits`, with `extensions` loaded."""
+    limits = limits or Limits()
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "memory_limit": f"{limits.memory // 2**20}MiB",
+        "threads": str(limits.threads),
+        # Row groups are cut by size only then; no reader here depends on file order.
+        "preserve_insertion_order": "false",
+    }
+    if limits.directory:
+        config["temp_directory"] = str(limits.directory)
+    session = duckdb.connect(str(database), read_only=read_only, config=config)
+    session.execute("SET TimeZone = 'UTC'")
+    for extension in extensions:
+        session.execute(f"LOAD '{_extension_file(extension)}'")
+    return session
+
+
+def _extension_file(name: str) -> Path:
+    """The signed binary in the wheel `duckdb-extension-<name>` of DuckDB's own version."""
+    spec = find_spec(f"duckdb_extension_{name}")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"The DuckDB extension {name!r} is not installed: "
+            f"pip install duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"

@@ -1,0 +1,102 @@
+"""Every error the engine raises, as one tree; each message says what, where and what to do.
+
+ReplicationError
+├── TransientError              the same call may succeed later: retried with back-off
+│   ├── SourceUnavailable       the source cannot be reached, or dropped the connection
+│   ├── StoreUnavailable        the object store failed, is slow, or refused for now
+│   ├── ReplicaUnavailable      the replica is locked, full or unreachable
+│   └── SyncInProgress          another sync holds one of the tables
+└── TerminalError               repeating changes nothing: somebody has to act
+    ├── DeclarationError        the declaration is wrong: a name, a mode, a pattern, a collision
+    │   ├── TableNotFound       a declared table does not exist in the source
+    │   └── ColumnNotFound      a declared column does not exist in its table
+    ├── GrantMissing            the role lacks a right the mode needs
+    ├── KeyNotUnique            the key is not unique, or holds NULL
+    ├── CursorUnusable          the cursor column's type cannot carry a horizon
+    ├── ValueNotRepresentable   a value has no place in the column's lake type (policy `fail`)
+    ├── StoreRefused            bucket missing, access denied, or no conditional writes
+    ├── ForeignReplica          the replica holds another replication's tables
+    ├── LakeDamaged             a file or commit the lake needs is missing or unreadable
+    └── NotProven               a copy differs from its source before it was published
+"""
+
+
+class ReplicationError(Exception):
+    """Base of all errors of the engine.
+
+    `what` names the fault and the table, column and key it concerns (never a protected value),
+    `remedy` the action that ends it.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what} {remedy}".strip())
+
+
+class TransientError(ReplicationError):
+    """The same call may succeed later."""
+
+
+class SourceUnavailable(TransientError):
+    """The source cannot be reached, or dropped the connection in the middle of a read."""
+
+
+class StoreUnavailable(TransientError):
+    """The object store failed after the client's own retries."""
+
+
+class ReplicaUnavailable(TransientError):
+    """The replica is locked, full or unreachable; nothing of the batch was applied."""
+
+
+class SyncInProgress(TransientError):
+    """Another sync holds one of the tables; it goes on, this one gives way."""
+
+
+class TerminalError(ReplicationError):
+    """Repeating the call changes nothing: somebody has to act."""
+
+
+class DeclarationError(TerminalError):
+    """The declaration cannot be carried out."""
+
+
+class TableNotFound(DeclarationError):
+    """A declared table does not exist in the source."""
+
+
+class ColumnNotFound(DeclarationError):
+    """A declared column does not exist in its table."""
+
+
+class GrantMissing(TerminalError):
+    """The role lacks a right; the remedy is the GRANT to run."""
+
+
+class KeyNotUnique(TerminalError):
+    """The declared key is not unique, or holds NULL."""
+
+
+class CursorUnusable(TerminalError):
+    """The cursor column's type cannot carry a horizon."""
+
+
+class ValueNotRepresentable(TerminalError):
+    """A value has no place in the column's lake type and the column's policy is `fail`."""
+
+
+class StoreRefused(TerminalError):
+    """The bucket is missing, access is denied, or the store ignores conditional writes."""
+
+
+class ForeignReplica(TerminalError):
+    """The replica already holds tables of another replication."""
+
+
+class LakeDamaged(TerminalError):
+    """A file or commit that the lake needs is missing or unreadable."""
+
+
+class NotProven(TerminalError):
+    """The rows to be published differ from the source's; nothing was published."""

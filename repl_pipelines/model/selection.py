@@ -1,0 +1,41 @@
+"""Which rows of a table are meant; a source renders it into its own language."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All rows."""
+
+
+@dataclass(frozen=True)
+class Since:
+    """Rows whose cursor is at or after `horizon` (as the snapshot gave it), or NULL."""
+
+    horizon: str
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Rows of these time partitions; keys as in `model.partitions`, `''` for a NULL time."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """Rows with `lower <= key < upper` on the first key column; None is open."""
+
+    lower: str | None
+    upper: str | None
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Rows in these of `of` buckets (see `proof.checksum`)."""
+
+    numbers: tuple[int, ...]
+    of: int
+
+
+Selection = Everything | Since | Partitions | KeyRange | Buckets

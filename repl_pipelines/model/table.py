@@ -1,0 +1,117 @@
+"""A replicated table: what was declared of it, and what the source says it is."""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from repl_pipelines.model.column import Column, Policy
+
+
+class Mode(StrEnum):
+    """How a table's changes are found."""
+
+    FULL = "full"
+    CURSOR = "cursor"
+    PARTITION = "partition"
+
+
+class Deletes(StrEnum):
+    """Whether a sync looks for rows that its mode cannot see: deleted, or changed silently."""
+
+    RECONCILE = "reconcile"
+    IGNORE = "ignore"
+
+
+class Unit(StrEnum):
+    """Length of a time partition; partitions are cut in UTC."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, order=True)
+class TableName:
+    """Schema and name exactly as the source spells them."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class TimePartition:
+    """Time ranges of one `unit`, by `column`; `start` (ISO date) is where backfills may begin."""
+
+    column: str
+    unit: Unit = Unit.DAY
+    start: str = "2020-01-01"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a user says of one table, or of all tables that a pattern matches.
+
+    name: `table` (default schema), `schema.table`, or a shell pattern of either; exact names win
+    over patterns, later patterns over earlier ones.
+    """
+
+    name: str
+    mode: Mode | None = None
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    partition: TimePartition | None = None
+    deletes: Deletes = Deletes.RECONCILE
+    policies: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+
+    @property
+    def is_pattern(self) -> bool:
+        return any(c in self.name for c in "*?[")
+
+    def matches(self, table: TableName, default_schema: str) -> bool:
+        if not self.is_pattern:
+            return self.name in (str(table), table.name if table.schema == default_schema else "")
+        if "." in self.name:
+            return fnmatch.fnmatchcase(str(table), self.name)
+        return table.schema == default_schema and fnmatch.fnmatchcase(table.name, self.name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One replicated table, declared and discovered.
+
+    identity: changes when the source re-creates the table under the same name
+    key:      empty where the table has none; then it is compared as a multiset
+    key_enforced: the source itself keeps the key unique and not NULL
+    notes:    what a user should know about how the table is kept, such as a missing index
+    rows, bytes: the source's own estimates, for progress and plans only
+    """
+
+    name: TableName
+    identity: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    mode: Mode
+    cursor: str | None = None
+    partition: TimePartition | None = None
+    deletes: Deletes = Deletes.RECONCILE
+    rows: int = 0
+    bytes: int = 0
+    comment: str = ""
+    key_enforced: bool = True
+    notes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever rows written before can no longer be read as rows of this table."""
+        shape = [
+            (c.ordinal, c.name, c.source_type, c.lake_type, c.policy.value) for c in self.columns
+        ]
+        return repr((self.identity, self.key, shape, self.partition and self.partition.column))

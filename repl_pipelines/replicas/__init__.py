@@ -1,0 +1,1 @@
+"""Analytical copies of the current state."""

@@ -1,0 +1,48 @@
+"""What a replica must be able to do; the conformance suite runs every replica through it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.lake.lake import Lake
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What one table got: `changed` rows written or deleted, `rows` it holds afterwards."""
+
+    table: TableName
+    sync: int
+    changed: int
+    rows: int
+    reloaded: bool
+
+
+class Replica(Protocol):
+    """An analytical copy of the current state, moved forward from the lake alone."""
+
+    name: str
+    kind: str
+
+    def sync_number(self) -> int:
+        """The sync the replica stands at; 0 for an empty one."""
+        ...
+
+    def apply(self, lake: Lake, tables: Sequence[Table], run: str) -> Mapping[TableName, Applied]:
+        """Move all `tables` to the lake's newest sync, together, in one transaction.
+
+        Exactly once: the sync number is stored in the same transaction as the rows. Waits for a
+        concurrent apply, then does what is left. Raises ForeignReplica, ReplicaUnavailable,
+        LakeDamaged.
+        """
+        ...
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        """Counts and checksums over the rows the replica holds, grouped as a source groups."""
+        ...
+
+    def read_sql(self, table: Table) -> str:
+        """SQL a person can paste to read the copy."""
+        ...

@@ -1,0 +1,1 @@
+"""Operational databases we read from."""

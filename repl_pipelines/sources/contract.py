@@ -1,0 +1,95 @@
+"""What a source must be able to do; the conformance suite runs every source through it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.table import Declaration, Table
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file of extracted rows on local disk; the reader owns and deletes it.
+
+    misfits: values that became NULL by policy, per column
+    """
+
+    path: Path
+    rows: int
+    misfits: Mapping[str, int]
+
+
+class Snapshot(Protocol):
+    """One consistent view of the whole source; every method sees exactly the same rows.
+
+    Methods may be called from several threads at once.
+    """
+
+    position: Position
+
+    def horizon(self, table: Table, previous: str | None) -> str | None:
+        """Where the next cursor read must start so that nothing is missed; None: everything.
+
+        Opaque to the caller, who stores it with the batch and hands it back as `previous` and in
+        `Since`. Raises GrantMissing where the source will not show what it depends on.
+        """
+        ...
+
+    def duplicate_key(self, table: Table) -> str | None:
+        """A key that occurs twice or holds NULL, as text; None where the key is unique."""
+        ...
+
+    def extract(
+        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
+    ) -> Iterator[Part]:
+        """Write the selected rows to Parquet files in `directory`, in lake types, part by part.
+
+        Each row also gets the constant columns of `stamp`. Memory is bounded by settings, not by
+        the table. Raises ValueNotRepresentable, SourceUnavailable.
+        """
+        ...
+
+    def figures(
+        self, table: Table, selection: Selection, *, buckets: int | None = None
+    ) -> Figures:
+        """Count and checksums, computed inside the source, grouped by bucket or by partition.
+
+        With `buckets` None a partitioned table is grouped by its partition keys, any other
+        table forms one group `''`.
+        """
+        ...
+
+
+class Source(Protocol):
+    """An operational database that is read and never written to."""
+
+    name: str
+    kind: str
+
+    def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
+        """Resolve declarations and patterns to tables with columns, key and mode.
+
+        Raises TableNotFound, ColumnNotFound, KeyNotUnique, CursorUnusable, GrantMissing,
+        DeclarationError; each names table and remedy.
+        """
+        ...
+
+    def claim(self, names: Sequence[str], run: str) -> AbstractContextManager[frozenset[str]]:
+        """Hold `names` (tables, or `table/partition`) against other syncs while in the block.
+
+        Yields those obtained; the claim ends with the process, however it ends.
+        """
+        ...
+
+    def holder(self, name: str) -> str:
+        """Who holds a claimed name, as far as the source shows it."""
+        ...
+
+    def snapshot(self, tables: Sequence[Table]) -> AbstractContextManager[Snapshot]:
+        """Open one consistent view of `tables`. Raises SourceUnavailable, GrantMissing."""
+        ...

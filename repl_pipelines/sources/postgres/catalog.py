@@ -1,0 +1,230 @@
+"""What tables a PostgreSQL database holds, and how declarations apply to them."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from repl_pipelines.errors import (
+    ColumnNotFound,
+    CursorUnusable,
+    DeclarationError,
+    GrantMissing,
+    TableNotFound,
+)
+from repl_pipelines.model.column import Column, Family
+from repl_pipelines.model.sql import quote
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.postgres import horizon, types
+from repl_pipelines.sources.postgres.connection import Connection
+
+DEFAULT_SCHEMA = "public"
+
+_RELATIONS = """
+select c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relispartition,
+       has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT'),
+       greatest(coalesce((select sum(greatest(p.reltuples, 0)) from pg_partition_tree(c.oid) t
+            join pg_class p on p.oid = t.relid and t.isleaf), c.reltuples), 0)::bigint,
+       coalesce((select sum(pg_table_size(t.relid)) from pg_partition_tree(c.oid) t),
+            pg_table_size(c.oid), 0)::bigint,
+       coalesce(obj_description(c.oid, 'pg_class'), '')
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+  and n.nspname not in ('pg_catalog', 'information_schema', '_repl_pipelines')
+  and n.nspname not like 'pg\\_toast%' and n.nspname not like 'pg\\_temp%'
+order by 2, 3
+"""
+# Unique, not partial, not deferrable, on plain columns that are not null; primary keys first.
+_KEYS = """
+select i.indrelid::bigint, i.indisprimary,
+       array_agg(a.attname::text order by k.position)
+from pg_index i
+cross join lateral unnest(i.indkey::int2[]) with ordinality k(attnum, position)
+left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum and a.attnum > 0
+where i.indrelid = any(%s::oid[]) and i.indisunique and i.indisvalid and i.indimmediate
+  and i.indpred is null and k.position <= i.indnkeyatts
+group by i.indexrelid, i.indrelid, i.indisprimary, i.indnkeyatts
+having bool_and(a.attnotnull) is true and count(a.attname) = i.indnkeyatts
+order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid
+"""
+_INDEXED = """
+select i.indrelid::bigint, a.attname::text from pg_index i
+join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+where i.indrelid = any(%s::oid[]) and i.indisvalid
+"""
+
+
+@dataclass(frozen=True)
+class _Relation:
+    oid: int
+    name: TableName
+    kind: str
+    is_partition: bool
+    readable: bool
+    rows: int
+    bytes: int
+    comment: str
+
+    @property
+    def is_table(self) -> bool:
+        """What a pattern may pick: no views, no single partitions of a partitioned table."""
+        return self.kind in "rp" and not self.is_partition
+
+
+def discover(
+    connection: Connection, source: str, declarations: Sequence[Declaration]
+) -> list[Table]:
+    """Tables that the declarations mean, in order of name. Raises DeclarationError and kin."""
+    relations = [
+        _Relation(oid, TableName(schema, name), *rest)  # type: ignore[arg-type]
+        for oid, schema, name, *rest in connection.execute(_RELATIONS.encode())
+    ]
+    chosen = _choose(relations, source, declarations)
+    unreadable = [str(r.name) for r, _ in chosen if not r.readable]
+    if unreadable:
+        role = connection.execute("select quote_ident(current_user)").fetchone()
+        names = ", ".join(_quoted(r.name) for r, _ in chosen if not r.readable)
+        raise GrantMissing(
+            f"Source {source!r}: no right to read {', '.join(unreadable)}.",
+            f"GRANT SELECT ON {names} TO {role[0] if role else '?'}; and USAGE on the schemas.",
+        )
+    oids = [r.oid for r, _ in chosen]
+    described = types.describe(connection, oids)
+    keys: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+    for oid, _, columns in connection.execute(_KEYS.encode(), [oids]):
+        keys[int(str(oid))].append(tuple(columns))  # type: ignore[arg-type]
+    indexed = {(oid, name) for oid, name in connection.execute(_INDEXED.encode(), [oids])}
+    return [
+        _table(relation, declaration, described.get(relation.oid, []), keys, indexed)
+        for relation, declaration in chosen
+    ]
+
+
+def _choose(
+    relations: Sequence[_Relation], source: str, declarations: Sequence[Declaration]
+) -> list[tuple[_Relation, Declaration]]:
+    chosen: dict[int, tuple[_Relation, Declaration]] = {}
+    for declaration in sorted(declarations, key=lambda d: not d.is_pattern):
+        found = [
+            r
+            for r in relations
+            if declaration.matches(r.name, DEFAULT_SCHEMA)
+            and (r.is_table or not declaration.is_pattern)
+        ]
+        if not found:
+            raise _not_found(relations, source, declaration)
+        chosen.update({r.oid: (r, declaration) for r in found})
+    return sorted(chosen.values(), key=lambda pair: pair[0].name)
+
+
+def _not_found(
+    relations: Sequence[_Relation], source: str, declaration: Declaration
+) -> TableNotFound:
+    names = [str(r.name) for r in relations] + [r.name.name for r in relations]
+    near = difflib.get_close_matches(declaration.name, names, 3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Check the name, schema and case."
+    what = "no table matches the pattern" if declaration.is_pattern else "there is no table"
+    return TableNotFound(f"Source {source!r}: {what} {declaration.name!r}.", hint)
+
+
+def _table(
+    relation: _Relation,
+    declaration: Declaration,
+    described: Sequence[types.Described],
+    keys: dict[int, list[tuple[str, ...]]],
+    indexed: set[tuple[object, ...]],
+) -> Table:
+    unknown = set(declaration.policies) - {d.name for d in described}
+    if unknown:
+        raise _no_column(relation.name, sorted(unknown)[0], described)
+    columns = tuple(types.column_of(d, types.policy_for(d, declaration)) for d in described)
+    by_name = {c.name: c for c in columns}
+    candidates = keys.get(relation.oid, [])
+    key = declaration.key or (candidates[0] if candidates else ())
+    partition = declaration.partition
+    for name in (*key, declaration.cursor, partition.column if partition else None):
+        if name is not None and name not in by_name:
+            raise _no_column(relation.name, name, described)
+    mode = _mode(relation.name, declaration, key)
+    notes: list[str] = []
+    if mode is Mode.CURSOR and declaration.cursor:
+        _check_cursor(relation, by_name[declaration.cursor])
+        if (relation.oid, declaration.cursor) not in indexed and relation.kind != "v":
+            notes.append(
+                f"Cursor column {declaration.cursor!r} has no index: every sync reads the whole"
+                f" table (about {relation.rows:,} rows) to find its changes. "
+                f"CREATE INDEX CONCURRENTLY ON {_quoted(relation.name)}"
+                f" ({quote(declaration.cursor)});"
+            )
+    if mode is Mode.PARTITION and partition:
+        _check_partition(relation.name, by_name[partition.column])
+    return Table(
+        name=relation.name,
+        identity=str(relation.oid),
+        columns=columns,
+        key=key,
+        mode=mode,
+        cursor=declaration.cursor,
+        partition=partition,
+        deletes=declaration.deletes,
+        rows=relation.rows,
+        bytes=relation.bytes,
+        comment=relation.comment,
+        key_enforced=any(set(c) == set(key) for c in candidates),
+        notes=tuple(notes),
+    )
+
+
+def _mode(name: TableName, declaration: Declaration, key: tuple[str, ...]) -> Mode:
+    implied = (
+        Mode.PARTITION
+        if declaration.partition
+        else Mode.CURSOR
+        if declaration.cursor
+        else Mode.FULL
+    )
+    mode = declaration.mode or implied
+    if mode is Mode.CURSOR and not declaration.cursor:
+        raise DeclarationError(f"{name}: mode cursor needs a cursor column.", "Set `cursor`.")
+    if mode is Mode.PARTITION and not declaration.partition:
+        raise DeclarationError(f"{name}: mode partition needs a time.", "Set `partition: {column}`")
+    if mode is Mode.CURSOR and not key:
+        raise DeclarationError(
+            f"{name}: mode cursor needs a key, and the table has no primary key or unique index on"
+            " columns that are NOT NULL.",
+            "Name the key columns under `key`, or use mode full or partition.",
+        )
+    return mode
+
+
+def _check_cursor(relation: _Relation, column: Column) -> None:
+    if column.family not in horizon.USABLE:
+        raise CursorUnusable(
+            f"{relation.name}: cursor column {column.name!r} is of type {column.source_type};"
+            " only timestamps, dates and integers from a sequence can tell what changed since.",
+            "Choose another cursor column, or mode full or partition.",
+        )
+
+
+def _check_partition(name: TableName, column: Column) -> None:
+    if column.family not in horizon.TIMES:
+        raise DeclarationError(
+            f"{name}: partition column {column.name!r} is of type {column.source_type}"
+            f"{' kept as text' if column.family is Family.TEXT else ''}; it must be a date or"
+            " timestamp.",
+            "Choose another partition column, or mode full.",
+        )
+
+
+def _no_column(
+    table: TableName, column: str, described: Sequence[types.Described]
+) -> ColumnNotFound:
+    near = difflib.get_close_matches(column, [d.name for d in described], 3)
+    return ColumnNotFound(
+        f"{table}: there is no column {column!r}.",
+        f"Did you mean {' or '.join(near)}?" if near else "Check the name and its case.",
+    )
+
+
+def _quoted(name: TableName) -> str:
+    return f"{quote(name.schema)}.{quote(name.name)}"

@@ -1,0 +1,124 @@
+"""Connections to PostgreSQL: session settings that make its text output canonical, and its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from repl_pipelines.errors import GrantMissing, ReplicationError, SourceUnavailable
+
+Row = tuple[object, ...]
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a sync may cost the source.
+
+    workers:           connections that read at once, beside one that holds the snapshot
+    statement_timeout: seconds for one statement
+    lock_timeout:      seconds to wait for a lock (DDL in progress)
+    chunk:             bytes of a table read by one statement
+    """
+
+    workers: int = 2
+    statement_timeout: int = 3600
+    lock_timeout: int = 30
+    chunk: int = 256 * 2**20
+
+
+# Every value that a session setting can bend is pinned; a row-level policy raises, never filters.
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "search_path": "pg_catalog",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "row_security": "off",
+    "default_transaction_read_only": "on",
+    "idle_in_transaction_session_timeout": "0",
+    "max_parallel_workers_per_gather": "0",
+}
+
+
+def session_dsn(dsn: str, protection: Protection, application: str) -> str:
+    """`dsn` with the session settings that every connection to the source uses."""
+    timeouts = {
+        "statement_timeout": f"{protection.statement_timeout}s",
+        "lock_timeout": f"{protection.lock_timeout}s",
+    }
+    given = conninfo_to_dict(dsn)
+    options = [f"-c {name}={value}" for name, value in (_SETTINGS | timeouts).items()]
+    return make_conninfo(
+        **{"connect_timeout": 15, "keepalives_idle": 30, **given},
+        client_encoding="UTF8",
+        application_name=application[:63],
+        options=" ".join([str(given.get("options") or ""), *options]).strip(),
+    )
+
+
+def connect(dsn: str, name: str) -> Connection:
+    """A connection in autocommit mode, or SourceUnavailable naming the source and the remedy."""
+    try:
+        return psycopg.connect(dsn, autocommit=True)
+    except psycopg.OperationalError as error:
+        text = " ".join(str(error).split())
+        where = describe(dsn)
+        if "password authentication" in text or "no password supplied" in text:
+            raise GrantMissing(
+                f"Source {name!r} ({where}) refused the password.",
+                "Set the user and password of its resource (an EnvVar) and try again.",
+            ) from error
+        if "does not exist" in text:
+            raise GrantMissing(
+                f"Source {name!r} ({where}): {text}", "Correct the dbname or user of its resource."
+            ) from error
+        raise SourceUnavailable(
+            f"Source {name!r} ({where}) cannot be reached: {text}",
+            "Check host, port, pg_hba.conf and max_connections.",
+        ) from error
+
+
+def describe(dsn: str) -> str:
+    """Host, port, database and user of a DSN: what may be shown."""
+    parts = conninfo_to_dict(dsn)
+    return " ".join(f"{k}={parts[k]}" for k in ("host", "port", "dbname", "user") if k in parts)
+
+
+@contextmanager
+def source_errors(name: str, doing: str) -> Iterator[None]:
+    """Turn a driver's error in the block into one of ours; `doing` says what was attempted."""
+    try:
+        yield
+    except ReplicationError:
+        raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise GrantMissing(
+            f"Source {name!r}, {doing}: {_first_line(error)}.",
+            "Grant the role SELECT on the table and USAGE on its schema, "
+            "and BYPASSRLS where row-level security is on.",
+        ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise SourceUnavailable(
+            f"Source {name!r}, {doing}: a lock was not granted within the lock timeout.",
+            "Wait until the DDL that holds it has ended.",
+        ) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise SourceUnavailable(
+            f"Source {name!r}, {doing}: {_first_line(error)}.",
+            "Raise the source's statement_timeout setting or lower `chunk`.",
+        ) from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise SourceUnavailable(
+            f"Source {name!r}, {doing}: the connection was lost ({_first_line(error)}).",
+            "The next sync starts again from the last published position.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

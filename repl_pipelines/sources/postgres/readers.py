@@ -1,0 +1,99 @@
+"""DuckDB sessions that read PostgreSQL inside an exported snapshot, one statement each at a time."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import LifoQueue
+
+import duckdb
+
+from repl_pipelines import duck
+from repl_pipelines.errors import GrantMissing, ReplicationError, SourceUnavailable
+from repl_pipelines.model.sql import literal
+
+
+class Readers:
+    """A fixed number of connections that all see one snapshot.
+
+    The DuckDB scanner is the fastest reader there is; everything it could damage is rendered on
+    the server first (see `types.read_expression`).
+    """
+
+    def __init__(self, name: str, dsn: str, snapshot: str, workers: int, limits: duck.Limits) -> None:
+        self._name = name
+        self._snapshot = snapshot
+        self._session = duck.connect(("postgres_scanner",), limits=limits)
+        self._session.execute(f"SET pg_pool_max_connections = {workers}")
+        self._session.execute("SET pg_connection_cache = false")
+        with self._errors("connecting"):
+            self._session.execute(f"ATTACH {literal(dsn)} AS source (TYPE postgres, READ_ONLY)")
+        self._idle: LifoQueue[duckdb.DuckDBPyConnection | None] = LifoQueue()
+        for _ in range(workers):
+            self._idle.put(None)  # opened when first needed
+
+    @contextmanager
+    def reader(self, doing: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A session inside the snapshot; waits until one is free."""
+        session = self._idle.get()
+        try:
+            with self._errors(doing):
+                session = session or self._open()
+                yield session
+        except BaseException:
+            session, broken = None, session  # its transaction is aborted: a new one next time
+            if broken:
+                broken.close()
+            raise
+        finally:
+            self._idle.put(session)
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            session = self._idle.get()
+            if session:
+                session.close()
+        self._session.close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        session = self._session.cursor()
+        session.execute("SET TimeZone = 'UTC'")
+        session.execute("BEGIN")
+        adopt = f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}"
+        session.execute(f"CALL postgres_execute('source', {literal(adopt)})")
+        return session
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except ReplicationError:
+            raise
+        except duckdb.Error as error:
+            text = re.sub(r"password=\S+", "password=***", " ".join(str(error).split()))
+            where = f"Source {self._name!r}, {doing}"
+            if "permission denied" in text or "row-level security" in text:
+                raise GrantMissing(
+                    f"{where}: {_server_words(text)}.",
+                    "Grant SELECT on the table (and BYPASSRLS where row-level security is on).",
+                ) from error
+            if _LOST.search(text):
+                raise SourceUnavailable(
+                    f"{where}: {_server_words(text)}.",
+                    "The next sync starts again from the last published position.",
+                ) from error
+            raise
+
+
+_LOST = re.compile(
+    r"server closed the connection|terminating connection|connection to server|could not connect"
+    r"|SSL connection has been closed|canceling statement|no connection to the server"
+    r"|invalid snapshot identifier|connection not open|could not receive data|lost synchron"
+    r"|unable to connect|Unable to connect|lock timeout|cannot be opened|system is shutting down"
+    r"|recovery mode|starting up"
+)
+
+
+def _server_words(text: str) -> str:
+    """The part of a scanner error that the server said, without the statement it echoes."""
+    found = re.search(r"(?:ERROR|FATAL|PANIC):\s*(.*?)(?: LINE \d|CONTEXT:|$)", text)
+    return (found.group(1) if found else text[:300]).strip()

@@ -1,0 +1,206 @@
+"""One exported PostgreSQL snapshot, read by several connections at once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from uuid import uuid4
+
+import duckdb
+
+from repl_pipelines.errors import ReplicationError, TerminalError, ValueNotRepresentable
+from repl_pipelines.model.column import Family
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.selection import Everything, Selection
+from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.model.table import Table
+from repl_pipelines.sources.contract import Part
+from repl_pipelines.sources.postgres import horizon, statements
+from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.readers import Readers
+
+ROW_GROUP_BYTES = 16 * 2**20
+DUCKDB_TYPES = {
+    "short": "SMALLINT",
+    "integer": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "timestamp_ntz": "TIMESTAMP",
+}
+_PAGES = """
+select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint
+from (select {oid}::regclass union all select relid from pg_partition_tree({oid})) as leaf(relid)
+"""
+
+
+class PostgresSnapshot:
+    """See `sources.contract.Snapshot`; lives as long as the transaction that exported it."""
+
+    def __init__(
+        self,
+        name: str,
+        position: Position,
+        mark: horizon.Watermark | None,
+        readers: Readers,
+        protection: Protection,
+    ) -> None:
+        self.position = position
+        self._name = name
+        self._mark = mark
+        self._readers = readers
+        self._protection = protection
+
+    def horizon(self, table: Table, previous: str | None) -> str | None:
+        """See `sources.contract.Snapshot`."""
+        column = table.column(table.cursor or "")
+        assert self._mark is not None, "the snapshot was opened without its cursor tables"
+        highest = None
+        if column.family is Family.INTEGER:
+            query = f"SELECT max({quote(column.name)}) FROM {statements.relation(table)}"
+            [(highest,)] = self._query(table, query)
+        return horizon.advance(column, self._mark, previous, highest)
+
+    def duplicate_key(self, table: Table) -> str | None:
+        """See `sources.contract.Snapshot`."""
+        rows = self._query(table, statements.duplicate_key(table))
+        return str(rows[0][0]) if rows else None
+
+    def figures(
+        self, table: Table, selection: Selection, *, buckets: int | None = None
+    ) -> Figures:
+        """See `sources.contract.Snapshot`."""
+        chunks = self._chunks(table, selection)
+        queries = [statements.figures(table, selection, c, buckets=buckets) for c in chunks]
+        with ThreadPoolExecutor(self._protection.workers) as pool:
+            parts = list(pool.map(lambda query: self._query(table, query), queries))
+        return Figures.gather(
+            (group, int(str(n)), int(str(s1 or 0)), int(str(s2 or 0)))
+            for part in parts
+            for group, n, s1, s2 in part
+        )
+
+    def extract(
+        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
+    ) -> Iterator[Part]:
+        """See `sources.contract.Snapshot`; one part for each chunk of the table's pages."""
+        chunks = self._chunks(table, selection)
+        with ThreadPoolExecutor(self._protection.workers) as pool:
+            tasks = [
+                pool.submit(self._extract, table, selection, chunk, directory, stamp)
+                for chunk in chunks
+            ]
+            try:
+                for task in as_completed(tasks):
+                    yield task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    def _extract(
+        self,
+        table: Table,
+        selection: Selection,
+        chunk: str,
+        directory: Path,
+        stamp: Mapping[str, str | int],
+    ) -> Part:
+        path = directory / f"{uuid4().hex}.parquet"
+        query = statements.read(table, selection, chunk)
+        with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
+            scan = f"postgres_query('source', {literal(query)})"
+            self._check_types(session, table, scan)
+            hidden = "" if table.columns else f" EXCLUDE ({statements.NO_COLUMNS})"
+            stamps = "".join(f", {literal(v)} AS {quote(k)}" for k, v in stamp.items())
+            written = session.execute(
+                f"COPY (SELECT *{hidden}{stamps} FROM {scan}) TO {literal(str(path))}"
+                f" (FORMAT parquet, COMPRESSION zstd, {_row_groups(table)})"
+            ).fetchone()
+            counted = statements.misfits(table, selection, chunk)
+            misfits: dict[str, int] = {}
+            if counted:
+                [counts] = _fetch(session, counted)
+                names = [c[0] for c in session.description or []]
+                misfits = {n: int(str(v)) for n, v in zip(names, counts, strict=True) if v}
+        return Part(path, int(written[0]) if written else 0, misfits)
+
+    def _check_types(self, session: duckdb.DuckDBPyConnection, table: Table, scan: str) -> None:
+        """A type that arrives differently from what the contract says would be damage."""
+        arrived = {
+            str(name): str(kind)
+            for name, kind, *_ in session.execute(f"DESCRIBE FROM {scan}").fetchall()
+        }
+        for column in table.columns:
+            kind = column.lake_type
+            wanted = DUCKDB_TYPES.get(kind, kind.replace(" ", "").upper())
+            if arrived[column.name].replace(", ", ",") != wanted:
+                raise TerminalError(
+                    f"{table.name}, column {column.name!r} ({column.source_type}) arrives as"
+                    f" {arrived[column.name]}, not as {wanted}: nothing was copied.",
+                    f"Set the column's policy to `text`, and report this: {column!r}.",
+                )
+
+    def _chunks(self, table: Table, selection: Selection) -> list[str]:
+        """Ranges of pages, the last one open, so that a table that grows loses nothing."""
+        if not isinstance(selection, Everything):
+            return ["true"]  # an index serves these
+        [(pages,)] = self._query(table, _PAGES.format(oid=int(table.identity)))
+        step = max(1, self._protection.chunk // 8192)
+        starts = range(0, int(str(pages)), step)
+        if len(starts) < 2:
+            return ["true"]
+        closed = [f"ctid >= '({s},0)' AND ctid < '({s + step},0)'" for s in starts[:-1]]
+        return [*closed, f"ctid >= '({starts[-1]},0)'"]
+
+    def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
+        with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
+            return _fetch(session, query)
+
+    def _errors(self, table: Table) -> "_TableErrors":
+        return _TableErrors(table)
+
+
+class _TableErrors:
+    """Turns errors that concern one table's rows or shape into errors that name them."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, duckdb.Error) or isinstance(error, ReplicationError):
+            return
+        text = " ".join(str(error).split())
+        found = re.search(rf"{statements.MISFIT} (\d+), (.*?)\"", text)
+        if found:
+            column = next(c for c in self._table.columns if c.ordinal == int(found.group(1)))
+            raise ValueNotRepresentable(
+                f"{self._table.name}, column {column.name!r}: the value in the row with key"
+                f" {found.group(2)} has no place in {column.lake_type}.",
+                f"Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
+                f" the row.",
+            ) from error
+        if "does not exist" in text:
+            raise TerminalError(
+                f"{self._table.name} changed while it was read: {text[:300]}",
+                "Run the sync again: it discovers the new shape.",
+            ) from error
+
+
+def _fetch(session: duckdb.DuckDBPyConnection, query: str) -> list[tuple[object, ...]]:
+    return session.execute(f"FROM postgres_query('source', {literal(query)})").fetchall()
+
+
+def _row_groups(table: Table) -> str:
+    """Few rows in a group where rows are wide: a writer holds a whole group in memory."""
+    width = table.bytes / table.rows if table.rows else 200
+    rows = max(2048, min(122_880, int(ROW_GROUP_BYTES / max(width, 1)) // 2048 * 2048))
+    return f"ROW_GROUP_SIZE {rows}, ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES}"

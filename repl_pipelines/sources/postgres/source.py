@@ -1,0 +1,136 @@
+"""PostgreSQL as a source: discovery, claims, snapshots."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from repl_pipelines import duck
+from repl_pipelines.errors import SyncInProgress
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.table import Declaration, Mode, Table
+from repl_pipelines.sources.postgres import catalog, horizon
+from repl_pipelines.sources.postgres.connection import (
+    Connection,
+    Protection,
+    connect,
+    session_dsn,
+    source_errors,
+)
+from repl_pipelines.sources.postgres.readers import Readers
+from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
+
+
+class PostgresSource:
+    """A PostgreSQL database, 14 or newer, primary or (modes full and partition) standby.
+
+    The role needs SELECT on the tables, and `pg_read_all_stats` for mode cursor; nothing is
+    written, and no more than `protection.workers` + 2 connections are open at once.
+    """
+
+    kind = "postgres"
+
+    def __init__(
+        self,
+        name: str,
+        dsn: str,
+        protection: Protection | None = None,
+        limits: duck.Limits | None = None,
+    ) -> None:
+        self.name = name
+        self.protection = protection or Protection()
+        self._limits = limits or duck.Limits()
+        self._given = dsn
+
+    def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
+        """See `sources.contract.Source`."""
+        with self._connection("discover") as connection, self._errors("reading the catalog"):
+            return catalog.discover(connection, self.name, declarations)
+
+    @contextmanager
+    def claim(self, names: Sequence[str], run: str) -> Iterator[frozenset[str]]:
+        """See `sources.contract.Source`; session-level advisory locks, which end with us."""
+        with self._connection(f"claim {run}") as connection:
+            with self._errors("claiming tables"):
+                rows = connection.execute(
+                    "select name, pg_try_advisory_lock(key) from"
+                    " unnest(%s::text[], %s::bigint[]) as wanted(name, key)",
+                    [list(names), [self._lock(name) for name in names]],
+                ).fetchall()
+            yield frozenset(str(name) for name, obtained in rows if obtained)
+
+    def holder(self, name: str) -> str:
+        """Who holds a name, as far as the server shows it."""
+        key = self._lock(name) % 2**64
+        with self._connection("holder") as connection, self._errors("asking who syncs"):
+            row = connection.execute(
+                "select a.application_name, a.backend_start from pg_locks l"
+                " join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.granted"
+                " and l.classid::bigint = %s and l.objid::bigint = %s and l.objsubid = 1",
+                [key >> 32, key & (2**32 - 1)],
+            ).fetchone()
+        return f"{row[0]} since {row[1]}" if row else "another sync"
+
+    @contextmanager
+    def snapshot(self, tables: Sequence[Table] = ()) -> Iterator[PostgresSnapshot]:
+        """See `sources.contract.Source`. The watermark is taken first, then the snapshot."""
+        with self._connection("snapshot") as connection:
+            with self._errors("taking the snapshot"):
+                cursors = any(t.mode is Mode.CURSOR for t in tables)
+                mark = horizon.watermark(connection, self.name) if cursors else None
+                exported, position = _export(connection)
+            readers = Readers(
+                self.name,
+                self._dsn("read"),
+                exported,
+                self.protection.workers,
+                self._limits,
+            )
+            try:
+                yield PostgresSnapshot(self.name, position, mark, readers, self.protection)
+            finally:
+                readers.close()
+
+    def _dsn(self, purpose: str) -> str:
+        application = f"repl_pipelines {self.name} {purpose}"
+        return session_dsn(self._given, self.protection, application)
+
+    @contextmanager
+    def _connection(self, purpose: str) -> Iterator[Connection]:
+        connection = connect(self._dsn(purpose), self.name)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _errors(self, doing: str):
+        return source_errors(self.name, doing)
+
+    def _lock(self, name: str) -> int:
+        digest = hashlib.sha256(f"repl_pipelines/{self.name}/{name}".encode()).digest()
+        return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _export(connection: Connection) -> tuple[str, Position]:
+    """Begin the transaction that holds the snapshot; then, not before, note where the log is."""
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    row = connection.execute(
+        "select pg_export_snapshot(), pg_current_snapshot()::text, clock_timestamp()"
+    ).fetchone()
+    assert row is not None
+    exported, snapshot, at = row
+    log = connection.execute(
+        "select lsn::text, (lsn - '0/0')::bigint, current_database()::text from (select case when"
+        " pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)"
+        " as log(lsn)"
+    ).fetchone()
+    assert log is not None and isinstance(at, datetime)
+    token = {"lsn": str(log[0]), "snapshot": str(snapshot), "database": str(log[2])}
+    return str(exported), Position(at, int(str(log[1])), token)
+
+
+def refuse(name: str, holder: str) -> SyncInProgress:
+    """The error of a sync that found a table taken."""
+    return SyncInProgress(
+        f"{name} is being synced by {holder}.", "It goes on; this sync gives way. Run again later."
+    )

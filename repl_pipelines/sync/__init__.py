@@ -1,0 +1,1 @@
+"""The algorithm: read, commit to the lake, apply to the replicas, prove."""
