@@ -175,6 +175,10 @@ class PostgresServer:
     def _initdb(self) -> None:
         shutil.rmtree(self.data, ignore_errors=True)  # what an interrupted initdb left
         self.data.mkdir(mode=0o700)
+        here = self.directory / "data"
+        if self.data != here:  # so that a person, and `make clean`, find it
+            here.unlink(missing_ok=True)
+            here.symlink_to(self.data)
         secret = self.data.with_name(self.data.name + ".initdb")
         secret.touch(mode=0o600)
         secret.write_text(self.password)

@@ -106,6 +106,7 @@ def test_root_runs_postgres_from_a_home_nobody_can_enter(home: Path) -> None:
         assert Path(f"/proc/{server.process.pid}").stat().st_uid != 0
         assert not reachable(home)
         assert not server.data.is_relative_to(home)
+        assert (home / "pg" / "data").resolve() == server.data
     finally:
         server.remove()
     assert not server.data.exists()

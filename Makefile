@@ -1,0 +1,56 @@
+# Everything runs in .venv, which is made from requirements.txt alone.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# Two: what a small machine has. More only compete for the servers' disk.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Run the demo; ONCE=1 stops after the first proven sync
+	@exec $(BIN)/python -m repl_pipelines.demo $(if $(filter-out 0,$(ONCE)),--once)
+
+.PHONY: test
+test: setup lint types ## Lint, check the types and run all tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+.PHONY: lint
+lint: setup ## Lint and check the format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: setup ## Check the types: strict in the engine
+	$(BIN)/pyright
+
+.PHONY: format
+format: setup ## Format, and repair what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv, only when the lock has changed
+
+$(STAMP): requirements.txt pyproject.toml
+	@PYTHON="$(PYTHON)" sh .ci/environment $(VENV)
+	@touch $@
+
+.PHONY: lock
+lock: ## Lock the newest versions that pyproject.toml admits
+	@test -x $(BIN)/python || sh .ci/environment $(VENV) --empty
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --generate-hashes --upgrade \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.txt --quiet
+
+.PHONY: clean
+clean: ## Remove .venv, the demo's state and the caches
+	# As root the databases may lie elsewhere, behind a link (see postgres_server.py).
+	@test ! -d var || find var -type l -name data -exec sh -c 'rm -rf "$$(readlink -f "$$1")"' - {} \;
+	rm -rf $(VENV) var dist .pytest_cache .ruff_cache .hypothesis
