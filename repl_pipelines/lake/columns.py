@@ -1,0 +1,80 @@
+"""What a lake table's columns are in Delta and in DuckDB."""
+
+import re
+from collections.abc import Iterable
+
+from deltalake import Schema
+from deltalake.schema import Field, PrimitiveType
+
+from repl_pipelines.duck import quote
+from repl_pipelines.errors import ColumnNotFound, DeclarationError
+from repl_pipelines.model.table import Table
+
+# Beside the table's own columns every row says what it is and which commit last wrote it.
+META = {"_rp_op": "string", "_rp_batch": "long", "_rp_seq": "long"}
+# Known of each file, not written in it.
+PARTITION = {"_rp_layer": "string", "_rp_partition": "string"}
+NTZ = "timestamp_ntz"
+
+_DUCKDB = {
+    "short": "SMALLINT",
+    "integer": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+    NTZ: "TIMESTAMP",
+}
+
+
+def duckdb_type(lake_type: str) -> str:
+    """The DuckDB type in which a Delta type is read."""
+    return _DUCKDB.get(lake_type) or lake_type.upper()
+
+
+def check_columns(table: Table) -> None:
+    """Refuse column names that the lake's readers could not tell apart, or from ours."""
+    seen: dict[str, str] = {}
+    for column in table.columns:
+        folded = column.name.casefold()
+        if folded.startswith("_rp_"):
+            raise DeclarationError(
+                f"Table {table.name}: the column name {column.name!r} is reserved.",
+                "Names beginning with _rp_ belong to the lake: rename the column, or replicate a "
+                "view that does.",
+            )
+        if folded in seen:
+            raise DeclarationError(
+                f"Table {table.name}: the columns {seen[folded]!r} and {column.name!r} differ only "
+                "in upper and lower case.",
+                "Delta and DuckDB cannot hold both: rename one, or replicate a view that does.",
+            )
+        seen[folded] = column.name
+    for name in table.key:
+        if name not in {column.name for column in table.columns}:
+            raise ColumnNotFound(
+                f"Table {table.name}: the key column {name!r} is not among its columns.",
+                "Correct the declared key.",
+            )
+
+
+def delta_schema(table: Table) -> Schema:
+    """The Delta schema of a table; every column is nullable, as deletes carry the key alone."""
+    own = [(column.name, column.lake_type) for column in table.columns]
+    fields = [*own, *META.items(), *PARTITION.items()]
+    return Schema([Field(name, PrimitiveType(kind), nullable=True) for name, kind in fields])
+
+
+def user_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
+    """Name and Delta type of the columns in a schema that are the table's own."""
+    kinds = {field.name: re.sub(r'^"|"$', "", field.type.to_json()) for field in schema.fields}
+    return tuple((name, kind) for name, kind in kinds.items() if name not in META | PARTITION)
+
+
+def column_list(names: Iterable[str]) -> str:
+    """Quoted names, as in a select list."""
+    return ", ".join(map(quote, names))

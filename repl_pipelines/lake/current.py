@@ -1,0 +1,84 @@
+"""The current state of a table as SQL: base rows without the changed keys, and the latest changes.
+
+This is the one place that says what the rows of a lake table mean.
+"""
+
+from collections.abc import Sequence
+
+from repl_pipelines.duck import literal, quote
+from repl_pipelines.lake.columns import META, column_list, duckdb_type
+from repl_pipelines.model.table import Table
+
+# A table without columns still has rows: they are counted through this one.
+ROW = "_rp_row"
+
+
+def current_sql(table: Table, base: Sequence[str], changes: Sequence[str]) -> str:
+    """SELECT of the rows that live in these base and change files (addresses)."""
+    rows = base_rows(table, base)
+    if not changes:
+        return f"SELECT {output(table)} FROM ({rows})"
+    return state_sql(table, rows, change_rows(table, changes))
+
+
+def state_sql(table: Table, base: str, changes: str) -> str:
+    """The current state over two relations (SQL); the one query that defines it."""
+    columns = output(table)
+    return (
+        f"SELECT {columns} FROM ({base}) AS base WHERE NOT EXISTS "
+        f"(SELECT 1 FROM ({changes}) AS changed WHERE {same_key(table)})\n"
+        f"UNION ALL\n"
+        f"SELECT {columns} FROM ({latest_sql(table, changes)}) WHERE _rp_op <> 'd'"
+    )
+
+
+def same_key(table: Table) -> str:
+    """A condition on `changed` and `base`: the same key, NULL being equal to NULL."""
+    return " AND ".join(
+        f"changed.{quote(name)} IS NOT DISTINCT FROM base.{quote(name)}" for name in table.key
+    )
+
+
+def latest_sql(table: Table, changes: str) -> str:
+    """The newest change of each key in a relation of changes (SQL)."""
+    return (
+        f"SELECT * FROM ({changes}) QUALIFY row_number() OVER (PARTITION BY "
+        f"{column_list(table.key)} ORDER BY _rp_batch DESC, _rp_seq DESC) = 1"
+    )
+
+
+def base_rows(table: Table, files: Sequence[str], *, with_file: bool = False) -> str:
+    """Base rows of all columns, optionally with the address of their file as `_rp_file`."""
+    if not files:
+        return _nothing(table)
+    stored = column_list([*(column.name for column in table.columns), *META])
+    if with_file:
+        named = _parquet(files, "filename = '_rp_file'")
+        return f"SELECT {stored}, _rp_file FROM {named}"
+    return f"SELECT {stored} FROM {_parquet(files)}"
+
+
+def change_rows(table: Table, files: Sequence[str]) -> str:
+    """Change rows of all columns; a file of deletes may hold the key columns alone."""
+    if not files:
+        return _nothing(table)
+    rows = f"SELECT * FROM {_parquet(files, 'union_by_name = true')}"
+    return f"{_nothing(table)} UNION ALL BY NAME {rows}"
+
+
+def output(table: Table) -> str:
+    """The columns a reader gets."""
+    return column_list(column.name for column in table.columns) or f"true AS {ROW}"
+
+
+def _nothing(table: Table) -> str:
+    """No rows, in the right columns and types."""
+    kinds = {column.name: column.lake_type for column in table.columns} | META
+    return "SELECT {} WHERE false".format(
+        ", ".join(f"NULL::{duckdb_type(kind)} AS {quote(name)}" for name, kind in kinds.items())
+    )
+
+
+def _parquet(files: Sequence[str], *options: str) -> str:
+    addresses = ", ".join(map(literal, files))
+    return f"read_parquet([{addresses}], {', '.join(('hive_partitioning = false', *options))})"

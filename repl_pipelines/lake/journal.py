@@ -1,0 +1,193 @@
+"""The journal: which syncs were published, and what each did to each table.
+
+A Delta table `_syncs`, readable as such. One commit publishes one sync, all tables at once.
+"""
+
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
+from deltalake.transaction import AddAction, RemoveAction
+
+from repl_pipelines import duck
+from repl_pipelines.duck import literal, quote
+from repl_pipelines.errors import LakeDamaged, SyncInProgress
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake import journal_rows as rows
+from repl_pipelines.lake.log import APPLICATION, LakeFile, Log
+from repl_pipelines.lake.store import Store
+from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.model.entry import Entry, Sync
+from repl_pipelines.model.table import TableName
+
+TURNS = 40
+RETENTION = timedelta(days=7)
+# Every sync adds a file; so many are merged into one.
+COMPACT_FILES = 50
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a compaction keeps: the newest `rows`, all younger than `age`, and every head."""
+
+    age: timedelta = timedelta(days=30)
+    rows: int = 100_000
+
+
+@dataclass(frozen=True)
+class Published:
+    """An entry and the sync that published it."""
+
+    sync: int
+    entry: Entry
+
+
+class Journal:
+    """Published syncs, numbered from 1 without gaps. Keeps no state; threads may share it."""
+
+    def __init__(
+        self,
+        store: Store,
+        location: str,
+        session: Callable[[], duckdb.DuckDBPyConnection],
+        keep: Keep | None = None,
+    ) -> None:
+        self._store = store
+        self._log = Log(store, location, "journal", partitioned=False)
+        self._session = session
+        self._keep = keep or Keep()
+        self.uri = self._log.uri
+
+    def last(self) -> int:
+        """The number of the newest sync, 0 before the first."""
+        return _last(self._log.open())
+
+    def append(self, entries: Sequence[Entry], run: str) -> Sync:
+        """Publish a sync under the next free number; a racer takes the one after."""
+        for turn in range(TURNS):
+            handle = self._log.open()
+            sync = Sync(_last(handle) + 1, run, datetime.now(UTC), tuple(entries))
+            file = self._upload(rows.records(sync), f"s{sync.number:010d}")
+            reach("journal.uploaded")
+            content = [{"sync": sync.number, "run": run}]
+            added = [self._log.add(file)]
+            if self._log.publish(
+                handle,
+                rows.schema(),
+                added=added,
+                removed=[],
+                number=sync.number,
+                content=content,
+            ):
+                reach("journal.written")
+                if handle is not None and len(self._log.files(handle)) >= COMPACT_FILES:
+                    self.compact()
+                return sync
+            self._store.delete([f"{self._log.location}/{file.path}"])
+            time.sleep(random.uniform(0, 0.05 * (turn + 1)))
+        raise SyncInProgress(
+            f"Other syncs took the journal's next number {TURNS} times in a row.",
+            "The tables' commits stay; the next sync publishes them.",
+        )
+
+    def since(self, number: int) -> list[Sync]:
+        """All syncs above `number`, oldest first.
+
+        Raises LakeDamaged when the journal no longer holds all of them: what needs them starts
+        over from `heads`.
+        """
+        handle = self._log.open()
+        if handle is None or _last(handle) <= number:
+            return []
+        found = self._read(handle, number)
+        expired = max((record["expired"] for record in found), default=_last(handle))
+        if expired > number:
+            raise LakeDamaged(
+                f"The journal no longer holds all syncs from {number + 1} to {expired}.",
+                "Load the replica anew from the current state.",
+            )
+        return [
+            rows.sync(list(group)) for _, group in groupby(found, key=lambda record: record["sync"])
+        ]
+
+    def newest(self) -> dict[tuple[TableName, str | None], Published]:
+        """The newest entry of each table, and of each partition, with the sync it came in."""
+        handle = self._log.open()
+        if handle is None:
+            return {}
+        found = self._read(handle, 0, rows.NEWEST)
+        published = (Published(record["sync"], rows.entry(record)) for record in found)
+        return {(one.entry.table, one.entry.partition): one for one in published}
+
+    def heads(self) -> dict[tuple[TableName, str | None], Entry]:
+        """The newest entry of each table (partition None), and of each partition."""
+        return {name: published.entry for name, published in self.newest().items()}
+
+    def compact(self) -> int | None:
+        """Merge the journal's files, dropping what `Keep` lets go; the Delta version made."""
+        handle = self._log.open()
+        if handle is None:
+            return None
+        kept = self._read(handle, 0, rows.kept(self._keep.age, self._keep.rows))
+        removed = self._log.files(handle)
+        file = self._upload(kept, f"m{_last(handle):010d}")
+        dropped = len(kept) < sum(file.rows for file in removed)
+        actions: list[AddAction | RemoveAction] = [
+            self._log.add(file, data_change=dropped),
+            *(self._log.remove(old, data_change=dropped) for old in removed),
+        ]
+        version = self._log.rewrite(handle, rows.schema(), actions)
+        if version is None:
+            self._store.delete([f"{self._log.location}/{file.path}"])
+        return version
+
+    def vacuum(self, *, retention: timedelta = RETENTION) -> int:
+        return self._log.vacuum(retention, ())
+
+    def _read(self, handle: DeltaTable, above: int, query: str = rows.ALL) -> list[dict[str, Any]]:
+        """Rows of syncs above a number, in the order of the syncs."""
+        files = [f for f in self._log.files(handle) if _number(f) > above]
+        if not files:
+            return []
+        addresses = ", ".join(literal(f"{self.uri}/{file.path}") for file in files)
+        with store_errors("Reading the lake's journal"), self._session() as session:
+            found = session.execute(
+                f"WITH journal AS (SELECT * FROM read_parquet([{addresses}], "
+                f"hive_partitioning = false) WHERE sync > {above}) "
+                f"SELECT * FROM ({query}) ORDER BY sync, table_schema, table_name, partition"
+            )
+            names = [column[0] for column in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    def _upload(self, records: Sequence[dict[str, Any]], name: str) -> LakeFile:
+        path = f"{name}-{uuid.uuid4().hex}.parquet"
+        with tempfile.TemporaryDirectory() as folder, duck.connect() as session:
+            columns = ", ".join(f"{quote(n)} {kind}" for n, (_, kind) in rows.COLUMNS.items())
+            session.execute(f"CREATE TABLE journal ({columns})")
+            holes = ", ".join("?" * len(rows.COLUMNS))
+            session.executemany(
+                f"INSERT INTO journal VALUES ({holes})",
+                [[record[name] for name in rows.COLUMNS] for record in records],
+            )
+            local = Path(folder) / "journal.parquet"
+            session.execute(f"COPY journal TO {literal(str(local))} (FORMAT parquet)")
+            self._store.put_file(local, f"{self._log.location}/{path}")
+            return LakeFile(path, local.stat().st_size, len(records), "")
+
+
+def _number(file: LakeFile) -> int:
+    """The newest sync in a file; its name says so."""
+    return int(file.path[1:11])
+
+
+def _last(handle: DeltaTable | None) -> int:
+    return 0 if handle is None else handle.transaction_version(APPLICATION) or 0

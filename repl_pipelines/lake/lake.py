@@ -1,0 +1,45 @@
+"""The lake of one source: its tables, its journal, and DuckDB sessions that can read them."""
+
+from datetime import timedelta
+
+import duckdb
+
+from repl_pipelines import duck
+from repl_pipelines.lake.journal import Journal
+from repl_pipelines.lake.locations import journal_location, table_location
+from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
+from repl_pipelines.lake.table import RETENTION, LakeTable
+from repl_pipelines.model.table import TableName
+
+
+class Lake:
+    """All copies of one source's tables in one store. Threads may share it."""
+
+    def __init__(self, store: Store, source: str, limits: duck.Limits | None = None) -> None:
+        self.store = store
+        self.source = source
+        self.limits = limits or duck.Limits()
+        self.journal = Journal(store, journal_location(source), self.session)
+
+    def table(self, name: TableName) -> LakeTable:
+        return LakeTable(self.store, table_location(self.source, name), name, self.session)
+
+    def session(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection that reads this lake; the caller closes it."""
+        session = duck.connect(("httpfs",), limits=self.limits)
+        session.execute(f"SET http_timeout = {READ_SECONDS}")
+        session.execute(f"SET http_retries = {ATTEMPTS}")
+        session.execute("SET http_retry_backoff = 2")
+        session.execute(self.store.secret_sql)
+        return session
+
+    def vacuum(self, *, retention: timedelta = RETENTION) -> int:
+        """Delete files that neither the newest state nor a version within `retention` needs."""
+        keep: dict[TableName, set[int]] = {}
+        for (name, _), entry in self.journal.heads().items():
+            keep.setdefault(name, set()).add(entry.version)
+        deleted = sum(
+            self.table(name).vacuum(retention=retention, keep=sorted(versions))
+            for name, versions in keep.items()
+        )
+        return deleted + self.journal.vacuum(retention=retention)

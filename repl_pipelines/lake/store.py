@@ -1,0 +1,187 @@
+"""The object store a lake lives in: one bucket and prefix, its credentials, and its probe."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from repl_pipelines.duck import literal
+from repl_pipelines.errors import DeclarationError, StoreRefused
+from repl_pipelines.lake.locations import plain_prefix
+from repl_pipelines.lake.store_errors import store_errors
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+ATTEMPTS = 5
+MULTIPART_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Store:
+    """A bucket, and the prefix in it below which everything of ours lives.
+
+    Without `access_key` the default AWS credential chain is used. `endpoint_url` is for stores
+    other than AWS; they are addressed by path.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not plain_prefix(self.prefix):
+            raise DeclarationError(
+                f"The lake's prefix {self.prefix!r} is not usable as a location.",
+                "Use letters, digits, '_', '-', '.' and '/' only.",
+            )
+
+    @cached_property
+    def _session(self) -> Any:
+        return boto3.session.Session(
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            aws_session_token=self.session_token,
+            region_name=self.region,
+        )
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._session.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                max_pool_connections=16,
+                s3={"addressing_style": "path"} if self.endpoint_url else {},
+            ),
+        )
+
+    def client(self) -> Any:
+        """A boto3 S3 client with bounded retries and timeouts; may be used by several threads."""
+        return self._client
+
+    def key(self, *parts: str) -> str:
+        """An object key below the prefix."""
+        return "/".join(part for part in (self.prefix.strip("/"), *parts) if part)
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """The same settings as `deltalake` names them."""
+        options = {
+            "AWS_REGION": self.region,
+            "aws_conditional_put": "etag",
+            "connect_timeout": f"{CONNECT_SECONDS}s",
+            "timeout": f"{READ_SECONDS}s",
+            "max_retries": str(ATTEMPTS),
+            "retry_timeout": f"{READ_SECONDS}s",
+        }
+        access_key, secret_key, token = self._credentials()
+        if access_key and secret_key:
+            options |= {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+        if token:
+            options["AWS_SESSION_TOKEN"] = token
+        if self.endpoint_url:
+            options["AWS_ENDPOINT_URL"] = self.endpoint_url
+            options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http:")).lower()
+        return options
+
+    @property
+    def secret_sql(self) -> str:
+        """The same settings as a DuckDB secret that holds for this bucket only."""
+        access_key, secret_key, token = self._credentials()
+        options = {
+            "REGION": self.region,
+            "KEY_ID": access_key,
+            "SECRET": secret_key,
+            "SESSION_TOKEN": token,
+            "SCOPE": f"s3://{self.bucket}",
+        }
+        if self.endpoint_url:
+            address = urlsplit(self.endpoint_url)
+            options |= {"ENDPOINT": address.netloc + address.path.rstrip("/"), "URL_STYLE": "path"}
+            options["USE_SSL"] = str(address.scheme == "https").lower()
+        given = ", ".join(f"{name} {literal(value)}" for name, value in options.items() if value)
+        return f"CREATE OR REPLACE SECRET lake (TYPE s3, {given})"
+
+    def _credentials(self) -> tuple[str | None, str | None, str | None]:
+        """The keys in force now; those of a chain are renewed by boto3 as they expire."""
+        found = self._session.get_credentials()
+        if found is None:
+            return None, None, None
+        frozen = found.get_frozen_credentials()
+        return frozen.access_key, frozen.secret_key, frozen.token
+
+    def put_file(self, local: Path, key: str) -> None:
+        """Upload a file, in parts when it is large; the object appears whole or not at all."""
+        transfer = TransferConfig(multipart_threshold=MULTIPART_BYTES, max_concurrency=4)
+        with store_errors(f"Uploading {key}"):
+            self._client.upload_file(str(local), self.bucket, key, Config=transfer)
+
+    def read(self, key: str) -> bytes | None:
+        """An object's content, None if there is none."""
+        with store_errors(f"Reading {key}"):
+            try:
+                content: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    return None
+                raise
+        return content
+
+    def delete(self, keys: Iterable[str]) -> None:
+        with store_errors(f"Deleting from {self.bucket}"):
+            for key in keys:
+                self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def probe(self) -> None:
+        """Show that the bucket can be written to and that conditional writes are honoured.
+
+        Raises StoreRefused, StoreUnavailable. The Delta log relies on `If-None-Match: *`: in a
+        store that ignores it, two commits of the same version would silently become one.
+        """
+        key = self.key("_probe", uuid.uuid4().hex)
+        with store_errors(f"Probing the bucket {self.bucket!r}"):
+            refused = False
+            if not self._put_new(key, b"first") or self._put_new(key, b"second"):
+                refused = True
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+        if refused:
+            raise StoreRefused(
+                f"The store at {self.endpoint_url or 'AWS'} ignores conditional writes "
+                "(PUT with If-None-Match: * replaced an object that was there).",
+                "Use a store that honours them (AWS S3, SeaweedFS, MinIO, R2): without them "
+                "concurrent commits overwrite each other.",
+            )
+
+    def _put_new(self, key: str, content: bytes) -> bool:
+        """Whether the object was written, being new."""
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                return False
+            if code in ("NotImplemented", "501"):
+                raise StoreRefused(
+                    f"The store at {self.endpoint_url} does not implement conditional writes.",
+                    "Use a store that honours PUT with If-None-Match: *.",
+                ) from error
+            raise
+        return True

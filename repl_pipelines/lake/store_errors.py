@@ -1,0 +1,104 @@
+"""What the object store's clients (boto3, deltalake, DuckDB) report, as errors of this engine."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from repl_pipelines.errors import (
+    LakeDamaged,
+    ReplicationError,
+    StoreRefused,
+    StoreUnavailable,
+)
+
+# All three clients carry S3's error code or the HTTP status in their text, and only there.
+_EXPIRED = re.compile(r"ExpiredToken|TokenRefreshRequired|RequestExpired")
+_NO_BUCKET = re.compile(r"NoSuchBucket")
+_DENIED = re.compile(
+    r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthorizationHeaderMalformed"
+    r"|\b40[13]\b|Forbidden|Unauthorized|lacked the necessary privileges"
+)
+_MISSING = re.compile(r"NoSuchKey|HTTP 404|\(404\)|404 Not Found|Object at location .* not found")
+_CORRUPT = re.compile(
+    r"magic bytes|too small to be a Parquet|[Pp]arquet.*(corrupt|invalid)|TProtocolException"
+    r"|don't know what type|snappy|ZSTD Decompression|Invalid column|footer"
+)
+_FILE = re.compile(r"""['"](?:s3|https?)://[^/'"]+/([^'"?]+)""")
+
+
+def store_error(error: Exception, what: str) -> ReplicationError:
+    """The engine's error for a fault of the store while doing `what`."""
+    text = str(error)
+    detail = " ".join(re.sub(r"\x1b\[[0-9;]*m|[↳\x1b]", " ", text).split())[:300]
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return StoreRefused(
+            f"{what}: no credentials for the object store.",
+            "Give the lake an access key and a secret key, or set up the AWS credential chain.",
+        )
+    if _EXPIRED.search(text):
+        return StoreRefused(
+            f"{what}: the object store's credentials have expired.",
+            "Renew the session token and run the sync again; nothing was published.",
+        )
+    if _NO_BUCKET.search(text):
+        return StoreRefused(
+            f"{what}: the bucket does not exist.", "Create it, or correct the lake's `bucket`."
+        )
+    if _DENIED.search(text):
+        return StoreRefused(
+            f"{what}: the object store denies access ({detail}).",
+            "Check access key and secret key, and grant s3:GetObject, s3:PutObject, "
+            "s3:DeleteObject and s3:ListBucket on the bucket.",
+        )
+    if _MISSING.search(text):
+        return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _COPY_AGAIN)
+    if isinstance(error, duckdb.Error) and _CORRUPT.search(text):
+        return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _COPY_AGAIN)
+    return StoreUnavailable(
+        f"{what}: the object store did not answer as it should ({detail}).",
+        "Check that the endpoint is reachable; the sync can be repeated safely.",
+    )
+
+
+_COPY_AGAIN = "Copy the table again from its source; a replica is then filled from the new copy."
+
+
+def _named(text: str) -> str:
+    found = _FILE.search(text)
+    return f"the file {found.group(1)}" if found else "a file"
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Raise the engine's errors instead of the clients', except for a lost commit race."""
+    try:
+        yield
+    except CommitFailedError:
+        raise
+    except (ClientError, BotoCoreError, Boto3Error, DeltaError) as error:
+        raise store_error(error, what) from error
+    except OSError as error:
+        if error.errno is not None:  # a local file or disk; deltalake's own carry no number
+            raise
+        raise store_error(error, what) from error
+    except duckdb.Error as error:
+        if not _concerns_store(error):
+            raise
+        raise store_error(error, what) from error
+
+
+def _concerns_store(error: duckdb.Error) -> bool:
+    """DuckDB's faults of reading over HTTP, or of a Parquet file; not its own (memory, SQL)."""
+    if isinstance(error, duckdb.HTTPException):
+        return True
+    return "://" in str(error) or bool(_CORRUPT.search(str(error)))
