@@ -46,7 +46,7 @@ lock: ## Lock the newest versions that pyproject.toml admits
 	@test -x $(BIN)/python || sh .ci/environment $(VENV) --empty
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m uv pip compile pyproject.toml --all-extras --generate-hashes --upgrade \
-		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras \
 		--custom-compile-command "make lock" --output-file requirements.txt --quiet
 
 .PHONY: clean
