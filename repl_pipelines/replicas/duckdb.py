@@ -1,0 +1,210 @@
+"""The DuckDB replica: a file that readers open by one name, replaced at every sync by a newer one.
+
+A sync opens a file that is not published, brings it from its own sync number to the lake's newest
+in one transaction, closes it cleanly and swaps the link (see `duckdb_files`). The file published
+before is the next one to be written to. Whatever kills a sync, the published file is untouched.
+
+Tables have no primary key: DuckDB would keep its index in memory and write every change to it,
+while deleting by key is one hash join over the key columns.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from repl_pipelines import duck
+from repl_pipelines.duck import literal, quote
+from repl_pipelines.errors import DeclarationError, ReplicaUnavailable
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.replicas import duckdb_merge
+from repl_pipelines.replicas.contract import Applied
+from repl_pipelines.replicas.duckdb_files import ReplicaFiles
+from repl_pipelines.replicas.duckdb_spare import discard, open_copy, open_spare
+from repl_pipelines.replicas.duckdb_state import CATALOG, STATE_SCHEMA, read_state, write_state
+from repl_pipelines.replicas.figures import duckdb_figures_sql
+from repl_pipelines.replicas.news import Held, News, State, Step, Way
+
+_UNAVAILABLE = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.ConnectionException,
+    duckdb.OutOfMemoryException,
+)
+
+
+@dataclass
+class DuckDBReplica:
+    """`<directory>/<name>.duckdb`, holding the tables of `replication`.
+
+    patience: seconds an apply waits for another one to end
+    """
+
+    name: str
+    directory: Path
+    replication: str
+    patience: float = 60.0
+
+    kind = "duckdb"
+
+    def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("./\\"):
+            raise DeclarationError(
+                f"{self.name!r} cannot name a DuckDB replica.", "Use a name without dot and slash."
+            )
+        self.files = ReplicaFiles(Path(self.directory), self.name)
+
+    def sync_number(self) -> int:
+        with self._reader() as (session, catalog):
+            return read_state(session, catalog, self.replication, str(self.files.link)).sync
+
+    def check(self, tables: Sequence[Table]) -> None:
+        """Refuse names that DuckDB, which ignores case, cannot tell apart."""
+        seen: dict[str, str] = {}
+        for table in tables:
+            if table.name.schema.casefold() in (STATE_SCHEMA, "information_schema", "pg_catalog"):
+                raise DeclarationError(
+                    f"Schema {table.name.schema} of {table.name} is taken in a DuckDB replica.",
+                    "Leave the table out, or replicate it to another kind of replica.",
+                )
+            _distinct(seen, str(table.name), "Tables", "leave one out of this replication")
+            columns: dict[str, str] = {}
+            for column in table.columns:
+                what = f"Columns of {table.name}"
+                _distinct(columns, column.name, what, "rename one in the source")
+
+    def apply(self, lake: Lake, tables: Sequence[Table], run: str) -> Mapping[TableName, Applied]:
+        self.check(tables)
+        with self.files.lock(self.patience):
+            if self.files.published() is None:
+                for path in self.files.unpublished():  # of a first sync that never ended
+                    self.files.discard(path)
+            with self._reader() as (reader, catalog):
+                before = read_state(reader, catalog, self.replication, str(self.files.link))
+            with closing(lake.session()) as session:
+                return self._apply(session, lake, tables, before, run)
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        with self._reader() as (session, catalog), _translated(self.files.link):
+            relation = ".".join(map(quote, (catalog, table.name.schema, table.name.name)))
+            query = duckdb_figures_sql(table, relation, buckets)
+            return Figures.gather(session.execute(query).fetchall())
+
+    def read_sql(self, table: Table) -> str:
+        name = f"{quote(table.name.schema)}.{quote(table.name.name)}"
+        return (
+            f"ATTACH {literal(str(self.files.link))} AS {CATALOG} (READ_ONLY);\n"
+            f"SELECT * FROM {CATALOG}.{name};"
+        )
+
+    def _apply(
+        self,
+        session: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        tables: Sequence[Table],
+        before: State,
+        run: str,
+    ) -> Mapping[TableName, Applied]:
+        spare = open_spare(session, self.files, self.replication)
+        news = News.read(lake.journal, [before, spare.state], tables)
+        lacking = _steps(news, before, tables)
+        if news.sync == before.sync and all(step.way is Way.NOTHING for step in lacking):
+            session.execute(f"DETACH {CATALOG}")
+            return {s.table.name: _applied(s, news.sync, before.tables) for s in lacking}
+        if not _same_rest(before, spare.state, lacking):
+            discard(session, self.files, spare)
+            spare = open_copy(session, self.files, self.replication)
+        try:
+            with _translated(spare.path):
+                held = self._write(session, lake, news, spare.state, tables=tables, run=run)
+        except Exception:
+            # Nobody reads it, and a copy of the published file is as good as it was.
+            session.close()
+            self.files.discard(spare.path)
+            raise
+        reach("replica.committed")
+        self.files.publish(spare.path)
+        reach("replica.published")
+        return {step.table.name: _applied(step, news.sync, held) for step in lacking}
+
+    def _write(
+        self,
+        session: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        news: News,
+        state: State,
+        *,
+        tables: Sequence[Table],
+        run: str,
+    ) -> Mapping[TableName, Held]:
+        """Bring the attached file to `news`, all tables in one transaction, and close it."""
+        steps = [
+            duckdb_merge.stage(session, lake, step, number)
+            for number, step in enumerate(_steps(news, state, tables))
+        ]
+        reach("replica.staged")
+        session.execute("BEGIN")
+        records: dict[TableName, Held] = {}
+        for number, step in enumerate(steps):
+            held = state.tables.get(step.table.name)
+            rows = duckdb_merge.merge(session, lake, step, number, held.rows if held else 0)
+            records[step.table.name] = Held(news.sync, duckdb_merge.shape(step.table), rows)
+        write_state(session, self.replication, news.sync, run, records)
+        reach("replica.merged")
+        session.execute("COMMIT")
+        session.execute(f"CHECKPOINT {CATALOG}")
+        session.execute(f"DETACH {CATALOG}")
+        return records
+
+    @contextmanager
+    def _reader(self) -> Generator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """The published file, or an empty database, and the name of its catalog."""
+        published = self.files.published()
+        with _translated(self.files.link):
+            session = duck.connect((), published or ":memory:", read_only=published is not None)
+        with closing(session):
+            row = session.execute("SELECT current_database()").fetchone()
+            assert row
+            yield session, row[0]
+
+
+def _steps(news: News, state: State, tables: Sequence[Table]) -> list[Step]:
+    steps = (news.step(t, state.tables.get(t.name), duckdb_merge.shape(t)) for t in tables)
+    return [step for step in steps if step is not None]
+
+
+def _applied(step: Step, sync: int, held: Mapping[TableName, Held]) -> Applied:
+    rows, reloaded = held[step.table.name].rows, step.way is Way.RELOAD
+    return Applied(step.table.name, sync, rows if reloaded else step.changed, rows, reloaded)
+
+
+def _same_rest(before: State, spare: State, steps: Sequence[Step]) -> bool:
+    """Whether both files hold the same of the tables that this sync does not move."""
+    moved = {step.table.name for step in steps}
+    return all(spare.tables.get(n) == h for n, h in before.tables.items() if n not in moved)
+
+
+def _distinct(seen: dict[str, str], name: str, what: str, remedy: str) -> None:
+    other = seen.setdefault(name.casefold(), name)
+    if seen and other is not name:
+        raise DeclarationError(
+            f"{what} {other} and {name} differ only in case; DuckDB cannot hold both.",
+            f"To replicate to DuckDB, {remedy}.",
+        )
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    """DuckDB's errors over the replica's file as errors of the engine."""
+    try:
+        yield
+    except _UNAVAILABLE as error:
+        raise ReplicaUnavailable(
+            f"The DuckDB replica {path} could not be used: {error}.",
+            "Free disk space or memory, or release the file; nothing was applied.",
+        ) from error

@@ -1,0 +1,79 @@
+"""What a DuckDB replica's file says of itself: sync number and tables, written with the rows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import duckdb
+
+from repl_pipelines.duck import literal, quote
+from repl_pipelines.errors import ForeignReplica
+from repl_pipelines.model.table import TableName
+from repl_pipelines.replicas.news import Held, State
+
+STATE_SCHEMA = "_repl_pipelines"
+# The name under which a sync attaches the file that it writes to.
+CATALOG = "replica"
+
+
+def read_state(
+    session: duckdb.DuckDBPyConnection, catalog: str, replication: str, place: str
+) -> State:
+    """The file's state; an empty file stands at sync 0. Raises ForeignReplica."""
+    existing = set(
+        session.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?", [catalog]
+        ).fetchall()
+    )
+    if not existing:
+        return State(0, {})
+    schema = f"{quote(catalog)}.{quote(STATE_SCHEMA)}"
+    if (STATE_SCHEMA, "state") not in existing:
+        raise ForeignReplica(
+            f"{place} holds tables, but no state of a replication.",
+            "Give the replica another name or directory; this file is somebody else's.",
+        )
+    row = session.execute(f"SELECT replication, sync FROM {schema}.state").fetchone()
+    owner, sync = row or ("", 0)
+    if owner != replication:
+        raise ForeignReplica(
+            f"{place} belongs to replication {owner!r}, not to {replication!r}.",
+            "Give this replication's replica another name or directory.",
+        )
+    tables = session.execute(
+        f"SELECT schema_name, table_name, sync, shape, rows FROM {schema}.tables"
+    ).fetchall()
+    return State(
+        sync, {TableName(s, t): Held(*rest) for s, t, *rest in tables if (s, t) in existing}
+    )
+
+
+def write_state(
+    session: duckdb.DuckDBPyConnection,
+    replication: str,
+    sync: int,
+    run: str,
+    records: Mapping[TableName, Held],
+) -> None:
+    """Record `sync` for the replica and what it now holds; part of the rows' transaction."""
+    schema = f"{CATALOG}.{quote(STATE_SCHEMA)}"
+    session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    session.execute(
+        f"CREATE OR REPLACE TABLE {schema}.state AS SELECT {literal(replication)} AS replication,"
+        f" {sync}::BIGINT AS sync, {literal(run)} AS run,"
+        f" {literal(datetime.now(UTC).isoformat())}::TIMESTAMPTZ AS applied_at"
+    )
+    session.execute(
+        f"CREATE TABLE IF NOT EXISTS {schema}.tables (schema_name VARCHAR, table_name VARCHAR,"
+        " sync BIGINT, shape VARCHAR, rows BIGINT)"
+    )
+    for name, held in records.items():
+        # A table renamed by case only has replaced the one before it.
+        session.execute(
+            f"DELETE FROM {schema}.tables WHERE lower(schema_name) = lower(?)"
+            " AND lower(table_name) = lower(?)",
+            [name.schema, name.name],
+        )
+        session.execute(
+            f"INSERT INTO {schema}.tables VALUES (?, ?, ?, ?, ?)",
+            [name.schema, name.name, held.sync, held.shape, held.rows],
+        )

@@ -1,0 +1,102 @@
+"""The PostgreSQL replica: ordinary tables, all moved by one transaction that also records the sync.
+
+What a sync brings is first staged in temporary tables of its session, where nobody is disturbed and
+a crash leaves nothing. Then one transaction merges every table and writes the state. Readers see
+the rows of before until it commits and are blocked only where a table's shape has changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any
+
+from repl_pipelines.errors import DeclarationError
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.sql import quote
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.replicas.contract import Applied
+from repl_pipelines.replicas.figures import postgres_figures_sql
+from repl_pipelines.replicas.news import News, Way
+from repl_pipelines.replicas.postgres_merge import Merge, qualified, shape
+from repl_pipelines.replicas.postgres_session import Connection, connect, lock, send
+from repl_pipelines.replicas.postgres_stage import fill
+from repl_pipelines.replicas.postgres_state import STATE_SCHEMA, read_state, write_state
+
+
+@dataclass
+class PostgresReplica:
+    """The database `dsn`, holding the tables of `replication` under the source's schemas.
+
+    patience: seconds an apply waits for another one, or for a lock that somebody holds
+    """
+
+    name: str
+    dsn: str
+    replication: str
+    patience: float = 60.0
+
+    kind = "postgres"
+
+    def sync_number(self) -> int:
+        with self._connect() as connection:
+            return read_state(connection, self.replication, self.name).sync
+
+    def check(self, tables: Sequence[Table]) -> None:
+        """Refuse schemas that a PostgreSQL replica cannot have."""
+        for table in tables:
+            schema = table.name.schema
+            if schema in (STATE_SCHEMA, "information_schema") or schema.startswith("pg_"):
+                raise DeclarationError(
+                    f"Schema {schema} of {table.name} is taken in a PostgreSQL replica.",
+                    "Leave the table out, or replicate it to another kind of replica.",
+                )
+
+    def apply(self, lake: Lake, tables: Sequence[Table], run: str) -> Mapping[TableName, Applied]:
+        self.check(tables)
+        with self._connect() as connection:
+            lock(connection, self.name)
+            state = read_state(connection, self.replication, self.name)
+            news = News.read(lake.journal, [state], tables)
+            merges = [
+                Merge(connection, step, state.tables.get(table.name))
+                for table in tables
+                if (step := news.step(table, state.tables.get(table.name), shape(table)))
+            ]
+            if news.sync != state.sync or any(m.step.way is not Way.NOTHING for m in merges):
+                self._write(connection, lake, news, merges, run)
+            return {merge.step.table.name: merge.applied(news.sync) for merge in merges}
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        with self._connect() as connection:
+            query = postgres_figures_sql(table, qualified(table.name), buckets)
+            rows: Any = send(connection, query).fetchall()
+        return Figures.gather(rows)
+
+    def read_sql(self, table: Table) -> str:
+        return f"SELECT * FROM {quote(table.name.schema)}.{quote(table.name.name)};"
+
+    def _write(
+        self,
+        connection: Connection,
+        lake: Lake,
+        news: News,
+        merges: Sequence[Merge],
+        run: str,
+    ) -> None:
+        """Stage what the lake has, then merge all tables and the state in one transaction."""
+        with closing(lake.session()) as session:
+            for number, merge in enumerate(merges):
+                merge.step, merge.stage = fill(connection, session, lake, merge.step, number)
+        reach("replica.staged")
+        with connection.transaction():
+            for merge in merges:
+                merge.carry_out()
+            write_state(connection, self.replication, news.sync, run, [m.record() for m in merges])
+            reach("replica.merged")
+        reach("replica.committed")
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        application = f"repl_pipelines {self.replication}"
+        return connect(self.dsn, self.name, application, self.patience)

@@ -1,0 +1,101 @@
+"""Sessions of a PostgreSQL replica: their settings, their lock, and their errors."""
+
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicaUnavailable
+from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
+
+Connection = psycopg.Connection[tuple[object, ...]]
+Cursor = psycopg.Cursor[tuple[object, ...]]
+
+# One replica a database: the same lock, whatever the replication.
+_LOCK = int.from_bytes(b"rplreplc", "big")
+
+
+def send(connection: Connection, statement: str, values: Sequence[object] | None = None) -> Cursor:
+    """Execute SQL that we have put together ourselves."""
+    return connection.execute(statement.encode(), values)
+
+
+def first(connection: Connection, statement: str, values: Sequence[object] | None = None) -> object:
+    """The first field of the first row; None without rows."""
+    row = send(connection, statement, values).fetchone()
+    return row[0] if row else None
+
+
+@contextmanager
+def connect(dsn: str, replica: str, application: str, patience: float) -> Generator[Connection]:
+    """A session under which the lake's text means what it says; its errors are the engine's."""
+    with (
+        _translated(replica),
+        psycopg.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=10,
+            application_name=application[:63],
+            client_encoding="utf8",
+        ) as connection,
+    ):
+        if connection.info.parameter_status("server_encoding") != "UTF8":
+            raise DeclarationError(
+                f"The database of replica {replica} is not encoded in UTF-8.",
+                "Create it with ENCODING 'UTF8' TEMPLATE template0.",
+            )
+        settings = POSTGRES_SETTINGS | {
+            "default_transaction_isolation": "read committed",
+            "client_connection_check_interval": "5s",  # a dead client frees the lock
+            "lock_timeout": str(int(patience * 1000)),
+        }
+        for setting, value in settings.items():
+            send(connection, "SELECT set_config(%s, %s, false)", [setting, value])
+        yield connection
+
+
+def lock(connection: Connection, replica: str) -> None:
+    """Keep other applies out until this session ends, however it ends."""
+    try:
+        send(connection, "SELECT pg_advisory_lock(%s)", [_LOCK])
+    except psycopg.errors.LockNotAvailable as error:
+        holder = first(
+            connection,
+            "SELECT format('server process %%s (%%s)', a.pid, a.application_name)"
+            " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (l.classid::bigint << 32) + l.objid::bigint = %s",
+            [_LOCK],
+        )
+        raise ReplicaUnavailable(
+            f"Another apply is writing to replica {replica}: {holder or 'it has just ended'}.",
+            "Wait for it to end, then apply again.",
+        ) from error
+
+
+@contextmanager
+def _translated(replica: str) -> Generator[None]:
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise GrantMissing(
+            f"The role of replica {replica} may not do what a sync needs: {_text(error)}.",
+            "GRANT CREATE, TEMPORARY ON DATABASE ... TO the role, and let it own the tables.",
+        ) from error
+    except psycopg.OperationalError as error:
+        text = _text(error)
+        if re.search(r'authentication failed|(role|database) ".*" does not exist|no pg_hba', text):
+            raise DeclarationError(
+                f"Replica {replica} refuses the connection: {text}.",
+                "Correct user, password or database of the replica.",
+            ) from error
+        raise ReplicaUnavailable(
+            f"Replica {replica} cannot be used now: {text}.", "Nothing was applied; try again."
+        ) from error
+
+
+def _text(error: psycopg.Error) -> str:
+    """The server's message in one line, without the context, which may quote values."""
+    return (error.diag.message_primary or str(error)).strip().replace("\n", " ").rstrip(".")
