@@ -29,16 +29,15 @@ _DENIED = re.compile(
     r"|\b40[13]\b|Forbidden|Unauthorized|lacked the necessary privileges"
 )
 _MISSING = re.compile(r"NoSuchKey|HTTP 404|\(404\)|404 Not Found|Object at location .* not found")
-_CORRUPT = re.compile(
-    r"magic bytes|too small to be a Parquet|[Pp]arquet.*(corrupt|invalid)|TProtocolException"
-    r"|don't know what type|snappy|ZSTD Decompression|Invalid column|footer"
-)
+# DuckDB's words for a Parquet file that is not what it should be.
+_CORRUPT = re.compile(r"\bfile ['\"]s3://|[Dd]ecompress|TProtocolException|[Pp]arquet|Thrift")
+_LINE = re.compile(r"\n\nLINE \d")
 _FILE = re.compile(r"""['"](?:s3|https?)://[^/'"]+/([^'"?]+)""")
 
 
 def store_error(error: Exception, what: str) -> ReplicationError:
     """The engine's error for a fault of the store while doing `what`."""
-    text = str(error)
+    text = _LINE.split(str(error))[0]  # DuckDB quotes the SQL, which names files without fault
     detail = " ".join(re.sub(r"\x1b\[[0-9;]*m|[↳\x1b]", " ", text).split())[:300]
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return StoreRefused(
@@ -62,7 +61,7 @@ def store_error(error: Exception, what: str) -> ReplicationError:
         )
     if _MISSING.search(text):
         return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _COPY_AGAIN)
-    if isinstance(error, duckdb.Error) and _CORRUPT.search(text):
+    if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.HTTPException):
         return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _COPY_AGAIN)
     return StoreUnavailable(
         f"{what}: the object store did not answer as it should ({detail}).",
@@ -101,4 +100,4 @@ def _concerns_store(error: duckdb.Error) -> bool:
     """DuckDB's faults of reading over HTTP, or of a Parquet file; not its own (memory, SQL)."""
     if isinstance(error, duckdb.HTTPException):
         return True
-    return "://" in str(error) or bool(_CORRUPT.search(str(error)))
+    return bool(_CORRUPT.search(_LINE.split(str(error))[0]))
