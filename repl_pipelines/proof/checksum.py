@@ -1,7 +1,90 @@
 """Row text, row hash, bucket: the one definition that every engine renders in its own SQL.
 
-A row's text is its columns' canonical forms (see `proof.canonical`) joined by '|'; NULL is '~',
-which no form begins with. Its hash is the MD5 of that text (RFC 1321), taken as two 64-bit halves,
-whose sums over a set of rows do not depend on order. A row's bucket is taken from the MD5 of its
-key's text, or of the whole row where there is no key.
+A row's text is its columns' canonical forms (see `proof.canonical`) joined by '|'. A form is a
+number of pieces that are concatenated, NULL counting as nothing: so NULL becomes an empty field
+(':' in the text family), which is the form of no value. A row's hash is the MD5 of that text in
+UTF-8 (RFC 1321), taken as two 64-bit halves, whose sums over a set of rows do not depend on order.
+A row's bucket is taken from the first 32 bits of the MD5 of its key's text, or of the whole row's
+where there is no key.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+Form = tuple[str, ...]
+
+# PostgreSQL takes 100 arguments to a function.
+_ARGUMENTS = 100
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """What the engines write differently.
+
+    digest: the MD5 of the text `{}`, of a type from which numbers are cheap to take
+    halves: from that, the first and the last 64 bits as numbers (signed or not)
+    head:   from that, the first 32 bits as a number that is not negative
+    fence:  keeps the planner from evaluating a subquery's column once per use
+    """
+
+    digest: str
+    halves: tuple[str, str]
+    head: str
+    fence: str = ""
+
+
+_POSTGRES = _Spelling(
+    digest="('x' || md5({}))::bit(128)",
+    halves=("{}::bit(64)::bigint", "({} << 64)::bit(64)::bigint"),
+    head="{}::bit(32)::bigint",
+    fence=" OFFSET 0",
+)
+_SPELLINGS = {
+    "postgres": _POSTGRES,
+    "postgres_recoded": replace(_POSTGRES, digest="('x' || md5(convert_to({}, 'UTF8')))::bit(128)"),
+    "duckdb": _Spelling(
+        digest="md5({})",
+        halves=("('0x' || left({}, 16))::UBIGINT", "('0x' || right({}, 16))::UBIGINT"),
+        head="('0x' || left({}, 8))::UBIGINT",
+    ),
+}
+
+
+def row_text(forms: Sequence[Form]) -> str:
+    """SQL for the text of a row, or of a key: the forms joined by '|', in any of the dialects."""
+    pieces: list[str] = []
+    for form in forms:
+        pieces += ["'|'", *form] if pieces else form
+    if not pieces:
+        return "''"
+    while len(pieces) > _ARGUMENTS:
+        pieces = [_concat(pieces[i : i + _ARGUMENTS]) for i in range(0, len(pieces), _ARGUMENTS)]
+    return _concat(pieces)
+
+
+def _concat(pieces: Sequence[str]) -> str:
+    return f"concat({', '.join(pieces)})"
+
+
+def bucket(dialect: str, text: str, buckets: int) -> str:
+    """SQL for the bucket number of a row whose key's (or own) text is `text`."""
+    spelling = _SPELLINGS[dialect]
+    return f"({spelling.head.format(spelling.digest.format(text))} % {buckets})"
+
+
+def figures_sql(
+    dialect: str, relation: str, where: str = "true", group: str = "''", row: str = "''"
+) -> str:
+    """A query for (group, rows, sum1, sum2) of the rows of `relation`, for `Figures.gather`.
+
+    dialect: a key of _SPELLINGS: postgres, postgres_recoded (for databases whose encoding is not
+    UTF8), duckdb; row: as `row_text` builds it. The row is hashed once.
+    """
+    spelling = _SPELLINGS[dialect]
+    first, last = (half.format("rp_digest") for half in spelling.halves)
+    return (
+        f"SELECT rp_group, count(*) AS rp_rows, sum({first}) AS rp_first, sum({last}) AS rp_last"
+        f" FROM (SELECT {group} AS rp_group, {spelling.digest.format(row)} AS rp_digest"
+        f" FROM {relation} WHERE {where}{spelling.fence}) AS rp_rows"
+        f" GROUP BY rp_group"
+    )
