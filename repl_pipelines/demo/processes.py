@@ -165,7 +165,7 @@ class Process:
             self._signal(signal.SIGKILL)
             self._child.wait()
             WATCHDOG.forget(self.pid)
-        return self._child.returncode
+        return self._child.wait()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):

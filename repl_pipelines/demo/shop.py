@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import psycopg
@@ -16,7 +17,7 @@ SIZES = {"customers": 40_000, "products": 5_000, "orders": 60_000, "events": 140
 REPLICATOR = "replicator"
 WRITER = "shop_app"
 
-GRANTS = {
+GRANTS: dict[str, LiteralString] = {
     # What a replication needs and no more: to read, and to see how long other sessions'
     # transactions have been open.
     REPLICATOR: """
@@ -63,8 +64,8 @@ def create_shop(dsn: str, scale: float = 1.0) -> Shop:
             "select add_event_days((now() at time zone 'UTC')::date,"
             " (now() at time zone 'UTC')::date + 30)"
         )
-        for role in GRANTS:
-            _grant(connection, role, _password(dsn, role))
+        for role, grants in GRANTS.items():
+            _grant(connection, role, grants, _password(dsn, role))
     if new:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("vacuum (analyze)")
@@ -83,14 +84,14 @@ def _exists(connection: psycopg.Connection) -> bool:
     return found == (True,)
 
 
-def _grant(connection: psycopg.Connection, role: str, password: str) -> None:
+def _grant(connection: psycopg.Connection, role: str, grants: LiteralString, password: str) -> None:
     known = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
     name = sql.Identifier(role)
     if known is None:
         connection.execute(sql.SQL("create role {} login").format(name))
     secret = sql.Literal(password)
     connection.execute(sql.SQL("alter role {} password {}").format(name, secret))
-    connection.execute(sql.SQL(GRANTS[role]).format(role=name))
+    connection.execute(sql.SQL(grants).format(role=name))
 
 
 def _password(dsn: str, role: str) -> str:

@@ -160,6 +160,7 @@ def test_nothing_outlives_a_killed_parent(home: Path, number: signal.Signals) ->
     assert listening(s3_port)
     parent.send_signal(number)
     parent.wait()
+    parent.stdout.close()
     deadline = time.monotonic() + 20
     while listening(pg_port) or listening(s3_port) or _group_lives(family):
         assert time.monotonic() < deadline
