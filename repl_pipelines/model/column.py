@@ -36,7 +36,7 @@ class Column:
     family:      decides the canonical text form used by proofs
     lake_type:   Delta type: short integer long float double boolean decimal(p,s) string binary
                  date timestamp timestamp_ntz
-    duckdb_type: type in a DuckDB replica, where it may be richer than in the lake (UUID, TIME, JSON)
+    duckdb_type: type in a DuckDB replica, where it may be richer than in the lake (UUID, TIME)
     postgres_type: type in a PostgreSQL replica
     """
 

@@ -8,7 +8,6 @@ from repl_pipelines.model.figures import Figure
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import TableName
 
-
 COARSE = 64  # buckets whose figures are kept with every sync
 
 

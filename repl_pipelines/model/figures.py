@@ -42,7 +42,7 @@ class Figures:
         return sum(self.groups.values(), Figure())
 
     def coarsened(self, buckets: int) -> "Figures":
-        """Figures by bucket number, in fewer buckets: `buckets` must divide the number there are."""
+        """Figures by bucket number, in fewer buckets: their number must divide the present one."""
         return Figures.gather(
             (int(name) % buckets, f.rows, f.sum1, f.sum2) for name, f in self.groups.items()
         )

@@ -10,9 +10,9 @@ class Everything:
 
 @dataclass(frozen=True)
 class Since:
-    """Rows whose cursor is at or after `horizon` (as the snapshot gave it), or NULL."""
+    """Rows whose cursor is at or after `horizon` (as the snapshot gave it), or NULL; None: all."""
 
-    horizon: str
+    horizon: str | None
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Partitions:
 
 
 @dataclass(frozen=True)
-class KeyRange:
-    """Rows with `lower <= key < upper` on the first key column; None is open."""
+class Range:
+    """Rows with `lower <= column < upper`, in the column's own text form; None is open."""
 
+    column: str
     lower: str | None
     upper: str | None
 
@@ -38,4 +39,4 @@ class Buckets:
     of: int
 
 
-Selection = Everything | Since | Partitions | KeyRange | Buckets
+Selection = Everything | Since | Partitions | Range | Buckets

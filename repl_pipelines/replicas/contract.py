@@ -1,12 +1,13 @@
 """What a replica must be able to do; the conformance suite runs every replica through it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.table import Table, TableName
-from repl_pipelines.lake.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,19 @@ class Applied:
     changed: int
     rows: int
     reloaded: bool
+
+
+class View(Protocol):
+    """One consistent look at a replica: the rows as of one of its syncs."""
+
+    sync: int
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        """Counts and checksums over the rows, grouped as a source groups them.
+
+        A table that the replica does not hold has no rows.
+        """
+        ...
 
 
 class Replica(Protocol):
@@ -39,8 +53,8 @@ class Replica(Protocol):
         """
         ...
 
-    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
-        """Counts and checksums over the rows the replica holds, grouped as a source groups."""
+    def view(self) -> AbstractContextManager[View]:
+        """Look at the replica while others may move it forward; sees no half of a sync."""
         ...
 
     def read_sql(self, table: Table) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Selection
@@ -22,6 +23,17 @@ class Part:
     path: Path
     rows: int
     misfits: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What declarations come to: the tables that can be replicated, and why others cannot.
+
+    problems: by the declared name (or the table's, where a pattern found it)
+    """
+
+    tables: tuple[Table, ...]
+    problems: Mapping[str, ReplicationError]
 
 
 class Snapshot(Protocol):
@@ -54,9 +66,7 @@ class Snapshot(Protocol):
         """
         ...
 
-    def figures(
-        self, table: Table, selection: Selection, *, buckets: int | None = None
-    ) -> Figures:
+    def figures(self, table: Table, selection: Selection, *, buckets: int | None = None) -> Figures:
         """Count and checksums, computed inside the source, grouped by bucket or by partition.
 
         With `buckets` None a partitioned table is grouped by its partition keys, any other
@@ -71,12 +81,16 @@ class Source(Protocol):
     name: str
     kind: str
 
-    def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
+    def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """Resolve declarations and patterns to tables with columns, key and mode.
 
-        Raises TableNotFound, ColumnNotFound, KeyNotUnique, CursorUnusable, GrantMissing,
-        DeclarationError; each names table and remedy.
+        One table's problem (TableNotFound, ColumnNotFound, CursorUnusable, GrantMissing,
+        DeclarationError) does not hide the others. Raises SourceUnavailable.
         """
+        ...
+
+    def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
+        """The tables of `survey`; raises its first problem."""
         ...
 
     def claim(self, names: Sequence[str], run: str) -> AbstractContextManager[frozenset[str]]:

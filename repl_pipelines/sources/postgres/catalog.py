@@ -10,11 +10,13 @@ from repl_pipelines.errors import (
     CursorUnusable,
     DeclarationError,
     GrantMissing,
+    ReplicationError,
     TableNotFound,
 )
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.postgres import horizon, types
 from repl_pipelines.sources.postgres.connection import Connection
 
@@ -71,39 +73,47 @@ class _Relation:
         return self.kind in "rp" and not self.is_partition
 
 
-def discover(
-    connection: Connection, source: str, declarations: Sequence[Declaration]
-) -> list[Table]:
-    """Tables that the declarations mean, in order of name. Raises DeclarationError and kin."""
+def survey(connection: Connection, source: str, declarations: Sequence[Declaration]) -> Survey:
+    """What the declarations come to in this database; see `sources.contract.Source.survey`."""
     relations = [
         _Relation(oid, TableName(schema, name), *rest)  # type: ignore[arg-type]
         for oid, schema, name, *rest in connection.execute(_RELATIONS.encode())
     ]
-    chosen = _choose(relations, source, declarations)
-    unreadable = [str(r.name) for r, _ in chosen if not r.readable]
-    if unreadable:
-        role = connection.execute("select quote_ident(current_user)").fetchone()
-        names = ", ".join(_quoted(r.name) for r, _ in chosen if not r.readable)
-        raise GrantMissing(
-            f"Source {source!r}: no right to read {', '.join(unreadable)}.",
-            f"GRANT SELECT ON {names} TO {role[0] if role else '?'}; and USAGE on the schemas.",
-        )
-    oids = [r.oid for r, _ in chosen]
+    chosen, problems = _choose(relations, source, declarations)
+    oids = [r.oid for r, _ in chosen if r.readable]
     described = types.describe(connection, oids)
     keys: dict[int, list[tuple[str, ...]]] = defaultdict(list)
     for oid, _, columns in connection.execute(_KEYS.encode(), [oids]):
         keys[int(str(oid))].append(tuple(columns))  # type: ignore[arg-type]
     indexed = {(oid, name) for oid, name in connection.execute(_INDEXED.encode(), [oids])}
-    return [
-        _table(relation, declaration, described.get(relation.oid, []), keys, indexed)
-        for relation, declaration in chosen
-    ]
+    tables: list[Table] = []
+    for relation, declaration in chosen:
+        try:
+            _check_readable(connection, source, relation)
+            columns = described.get(relation.oid, [])
+            tables.append(_table(relation, declaration, columns, keys, indexed))
+        except ReplicationError as error:
+            problems[str(relation.name)] = error
+    return Survey(tuple(tables), problems)
+
+
+def _check_readable(connection: Connection, source: str, relation: _Relation) -> None:
+    if relation.readable:
+        return
+    row = connection.execute("select quote_ident(current_user)").fetchone()
+    role = row[0] if row else "?"
+    raise GrantMissing(
+        f"Source {source!r}: role {role} may not read {relation.name}.",
+        f"GRANT USAGE ON SCHEMA {quote(relation.name.schema)} TO {role};"
+        f" GRANT SELECT ON {_quoted(relation.name)} TO {role};",
+    )
 
 
 def _choose(
     relations: Sequence[_Relation], source: str, declarations: Sequence[Declaration]
-) -> list[tuple[_Relation, Declaration]]:
+) -> tuple[list[tuple[_Relation, Declaration]], dict[str, ReplicationError]]:
     chosen: dict[int, tuple[_Relation, Declaration]] = {}
+    problems: dict[str, ReplicationError] = {}
     for declaration in sorted(declarations, key=lambda d: not d.is_pattern):
         found = [
             r
@@ -112,9 +122,9 @@ def _choose(
             and (r.is_table or not declaration.is_pattern)
         ]
         if not found:
-            raise _not_found(relations, source, declaration)
+            problems[declaration.name] = _not_found(relations, source, declaration)
         chosen.update({r.oid: (r, declaration) for r in found})
-    return sorted(chosen.values(), key=lambda pair: pair[0].name)
+    return sorted(chosen.values(), key=lambda pair: pair[0].name), problems
 
 
 def _not_found(
@@ -136,7 +146,7 @@ def _table(
 ) -> Table:
     unknown = set(declaration.policies) - {d.name for d in described}
     if unknown:
-        raise _no_column(relation.name, sorted(unknown)[0], described)
+        raise _no_column(relation.name, min(unknown), described)
     columns = tuple(types.column_of(d, types.policy_for(d, declaration)) for d in described)
     by_name = {c.name: c for c in columns}
     candidates = keys.get(relation.oid, [])

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: session settings that make its text output canonical, and its errors."""
+"""Connections to PostgreSQL: the session settings of every one, and what its errors mean."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from repl_pipelines.errors import GrantMissing, ReplicationError, SourceUnavailable
+from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
 
 Row = tuple[object, ...]
 Connection = psycopg.Connection[Row]
@@ -29,16 +30,8 @@ class Protection:
     chunk: int = 256 * 2**20
 
 
-# Every value that a session setting can bend is pinned; a row-level policy raises, never filters.
-_SETTINGS = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "search_path": "pg_catalog",
-    "lc_monetary": "C",
-    "xmloption": "content",
+# Row-level security raises, never filters; nothing is written; parallel plans stay off the server.
+_SETTINGS = POSTGRES_SETTINGS | {
     "row_security": "off",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "0",
@@ -53,7 +46,7 @@ def session_dsn(dsn: str, protection: Protection, application: str) -> str:
         "lock_timeout": f"{protection.lock_timeout}s",
     }
     given = conninfo_to_dict(dsn)
-    options = [f"-c {name}={value}" for name, value in (_SETTINGS | timeouts).items()]
+    options = [f"-c {n}={v.replace(' ', chr(92) + ' ')}" for n, v in (_SETTINGS | timeouts).items()]
     return make_conninfo(
         **{"connect_timeout": 15, "keepalives_idle": 30, **given},
         client_encoding="UTF8",

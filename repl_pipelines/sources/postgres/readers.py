@@ -1,4 +1,4 @@
-"""DuckDB sessions that read PostgreSQL inside an exported snapshot, one statement each at a time."""
+"""DuckDB sessions that read PostgreSQL inside an exported snapshot, a statement at a time."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,9 @@ class Readers:
     the server first (see `types.read_expression`).
     """
 
-    def __init__(self, name: str, dsn: str, snapshot: str, workers: int, limits: duck.Limits) -> None:
+    def __init__(
+        self, name: str, dsn: str, snapshot: str, workers: int, limits: duck.Limits
+    ) -> None:
         self._name = name
         self._snapshot = snapshot
         self._session = duck.connect(("postgres_scanner",), limits=limits)

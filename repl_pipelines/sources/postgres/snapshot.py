@@ -45,14 +45,15 @@ class PostgresSnapshot:
 
     def __init__(
         self,
-        name: str,
         position: Position,
         mark: horizon.Watermark | None,
         readers: Readers,
         protection: Protection,
+        *,
+        utf8: bool,
     ) -> None:
         self.position = position
-        self._name = name
+        self._utf8 = utf8
         self._mark = mark
         self._readers = readers
         self._protection = protection
@@ -69,15 +70,13 @@ class PostgresSnapshot:
 
     def duplicate_key(self, table: Table) -> str | None:
         """See `sources.contract.Snapshot`."""
-        rows = self._query(table, statements.duplicate_key(table))
+        rows = self._query(table, self._sql(table).duplicate_key())
         return str(rows[0][0]) if rows else None
 
-    def figures(
-        self, table: Table, selection: Selection, *, buckets: int | None = None
-    ) -> Figures:
+    def figures(self, table: Table, selection: Selection, *, buckets: int | None = None) -> Figures:
         """See `sources.contract.Snapshot`."""
         chunks = self._chunks(table, selection)
-        queries = [statements.figures(table, selection, c, buckets=buckets) for c in chunks]
+        queries = [self._sql(table).figures(selection, c, buckets=buckets) for c in chunks]
         with ThreadPoolExecutor(self._protection.workers) as pool:
             parts = list(pool.map(lambda query: self._query(table, query), queries))
         return Figures.gather(
@@ -112,7 +111,7 @@ class PostgresSnapshot:
         stamp: Mapping[str, str | int],
     ) -> Part:
         path = directory / f"{uuid4().hex}.parquet"
-        query = statements.read(table, selection, chunk)
+        query = self._sql(table).read(selection, chunk)
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
             scan = f"postgres_query('source', {literal(query)})"
             self._check_types(session, table, scan)
@@ -122,13 +121,16 @@ class PostgresSnapshot:
                 f"COPY (SELECT *{hidden}{stamps} FROM {scan}) TO {literal(str(path))}"
                 f" (FORMAT parquet, COMPRESSION zstd, {_row_groups(table)})"
             ).fetchone()
-            counted = statements.misfits(table, selection, chunk)
+            counted = self._sql(table).misfits(selection, chunk)
             misfits: dict[str, int] = {}
             if counted:
                 [counts] = _fetch(session, counted)
                 names = [c[0] for c in session.description or []]
                 misfits = {n: int(str(v)) for n, v in zip(names, counts, strict=True) if v}
         return Part(path, int(written[0]) if written else 0, misfits)
+
+    def _sql(self, table: Table) -> statements.Statements:
+        return statements.Statements(table, self._utf8)
 
     def _check_types(self, session: duckdb.DuckDBPyConnection, table: Table, scan: str) -> None:
         """A type that arrives differently from what the contract says would be damage."""
@@ -185,8 +187,8 @@ class _TableErrors:
             raise ValueNotRepresentable(
                 f"{self._table.name}, column {column.name!r}: the value in the row with key"
                 f" {found.group(2)} has no place in {column.lake_type}.",
-                f"Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
-                f" the row.",
+                "Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
+                " the row.",
             ) from error
         if "does not exist" in text:
             raise TerminalError(

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 
 from repl_pipelines import duck
-from repl_pipelines.errors import SyncInProgress
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table
+from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.postgres import catalog, horizon
 from repl_pipelines.sources.postgres.connection import (
     Connection,
@@ -42,10 +42,17 @@ class PostgresSource:
         self._limits = limits or duck.Limits()
         self._given = dsn
 
+    def survey(self, declarations: Sequence[Declaration]) -> Survey:
+        """See `sources.contract.Source`."""
+        with self._connection("survey") as connection, self._errors("reading the catalog"):
+            return catalog.survey(connection, self.name, declarations)
+
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""
-        with self._connection("discover") as connection, self._errors("reading the catalog"):
-            return catalog.discover(connection, self.name, declarations)
+        survey = self.survey(declarations)
+        for problem in survey.problems.values():
+            raise problem
+        return list(survey.tables)
 
     @contextmanager
     def claim(self, names: Sequence[str], run: str) -> Iterator[frozenset[str]]:
@@ -79,15 +86,16 @@ class PostgresSource:
                 cursors = any(t.mode is Mode.CURSOR for t in tables)
                 mark = horizon.watermark(connection, self.name) if cursors else None
                 exported, position = _export(connection)
+                utf8 = connection.info.parameter_status("server_encoding") == "UTF8"
             readers = Readers(
                 self.name,
                 self._dsn("read"),
                 exported,
-                self.protection.workers,
-                self._limits,
+                workers=self.protection.workers,
+                limits=self._limits,
             )
             try:
-                yield PostgresSnapshot(self.name, position, mark, readers, self.protection)
+                yield PostgresSnapshot(position, mark, readers, self.protection, utf8=utf8)
             finally:
                 readers.close()
 
@@ -103,7 +111,7 @@ class PostgresSource:
         finally:
             connection.close()
 
-    def _errors(self, doing: str):
+    def _errors(self, doing: str) -> AbstractContextManager[None]:
         return source_errors(self.name, doing)
 
     def _lock(self, name: str) -> int:
@@ -124,13 +132,7 @@ def _export(connection: Connection) -> tuple[str, Position]:
         " pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)"
         " as log(lsn)"
     ).fetchone()
-    assert log is not None and isinstance(at, datetime)
+    assert log is not None
+    assert isinstance(at, datetime)
     token = {"lsn": str(log[0]), "snapshot": str(snapshot), "database": str(log[2])}
     return str(exported), Position(at, int(str(log[1])), token)
-
-
-def refuse(name: str, holder: str) -> SyncInProgress:
-    """The error of a sync that found a table taken."""
-    return SyncInProgress(
-        f"{name} is being synced by {holder}.", "It goes on; this sync gives way. Run again later."
-    )

@@ -1,19 +1,24 @@
 """The SELECT statements that a snapshot sends to PostgreSQL."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.partitions import key_sql, partition_predicate
 from repl_pipelines.model.selection import (
     Buckets,
     Everything,
-    KeyRange,
     Partitions,
+    Range,
     Selection,
     Since,
 )
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof import checksum
-from repl_pipelines.sources.postgres import horizon, types
+from repl_pipelines.proof.checksum import Form
+from repl_pipelines.sources.postgres import horizon
+from repl_pipelines.sources.postgres.types import canonical, misfit, read_expression
 
 MISFIT = "repl_pipelines misfit"
 NO_COLUMNS = "_rp_none"  # stands in for the columns of a table that has none
@@ -24,92 +29,98 @@ def relation(table: Table) -> str:
     return f"{quote(table.name.schema)}.{quote(table.name.name)}"
 
 
-def read(table: Table, selection: Selection, chunk: str = "true") -> str:
-    """Rows in forms that reach the lake's types undamaged; a misfit under `fail` raises."""
-    columns = ", ".join(f"{_value(table, c)} AS {quote(c.name)}" for c in table.columns)
-    return (
-        f"SELECT {columns or f'true AS {NO_COLUMNS}'} FROM {relation(table)}"
-        f" WHERE {where(table, selection)} AND {chunk}"
-    )
+@dataclass(frozen=True)
+class Statements:
+    """Statements over one table. utf8: the database's encoding is."""
 
+    table: Table
+    utf8: bool = True
 
-def figures(
-    table: Table, selection: Selection, chunk: str = "true", *, buckets: int | None = None
-) -> str:
-    """(group, rows, sum1, sum2) as text: the scanner must not turn sums into doubles."""
-    row, key = texts(table)
-    if buckets is not None:
-        group = checksum.bucket("postgres", key, buckets)
-    elif table.partition:
-        group = key_sql("postgres", table)
-    else:
-        group = "''"
-    condition = f"{where(table, selection)} AND {chunk}"
-    query = checksum.figures_sql("postgres", relation(table), condition, group, row)
-    return f"SELECT g::text, n::bigint, s1::text, s2::text FROM ({query}) f(g, n, s1, s2)"
+    def read(self, selection: Selection, chunk: str = "true") -> str:
+        """Rows in forms that reach the lake's types undamaged; a misfit under `fail` raises."""
+        columns = ", ".join(f"{self._value(c)} AS {quote(c.name)}" for c in self.table.columns)
+        return f"SELECT {columns or f'true AS {NO_COLUMNS}'} {self._from(selection, chunk)}"
 
+    def figures(
+        self, selection: Selection, chunk: str = "true", *, buckets: int | None = None
+    ) -> str:
+        """(group, rows, sum1, sum2) as text: the scanner would turn numeric sums into doubles."""
+        if buckets is not None:
+            group = self._bucket(buckets)
+        else:
+            group = key_sql("postgres", self.table) if self.table.partition else "''"
+        row = checksum.row_text(self._forms(self.table.columns))
+        condition = f"{self.where(selection)} AND {chunk}"
+        query = checksum.figures_sql(self._dialect, relation(self.table), condition, group, row)
+        return f"SELECT g::text, n::bigint, s1::text, s2::text FROM ({query}) f(g, n, s1, s2)"
 
-def misfits(table: Table, selection: Selection, chunk: str) -> str | None:
-    """Counts of values that become NULL by policy, one column each; None where there are none."""
-    counts = [
-        f"count(*) FILTER (WHERE {predicate}) AS {quote(c.name)}"
-        for c in table.columns
-        if c.policy is Policy.NULL and (predicate := types.misfit(c))
-    ]
-    if not counts:
-        return None
-    condition = f"{where(table, selection)} AND {chunk}"
-    return f"SELECT {', '.join(counts)} FROM {relation(table)} WHERE {condition}"
+    def misfits(self, selection: Selection, chunk: str) -> str | None:
+        """Counts of values that become NULL by policy, one column each; None if there are none."""
+        counts = [
+            f"count(*) FILTER (WHERE {predicate}) AS {quote(c.name)}"
+            for c in self.table.columns
+            if c.policy is Policy.NULL and (predicate := misfit(c))
+        ]
+        return f"SELECT {', '.join(counts)} {self._from(selection, chunk)}" if counts else None
 
+    def duplicate_key(self) -> str:
+        """One key that occurs twice or holds NULL."""
+        names = [quote(k) for k in self.table.key]
+        nulls = " OR ".join(f"{name} IS NULL" for name in names)
+        texts = ", ".join(f"{name}::text" for name in names)
+        return (
+            f"SELECT concat_ws(', ', {texts}) FROM {relation(self.table)}"
+            f" GROUP BY {', '.join(names)} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
+        )
 
-def duplicate_key(table: Table) -> str:
-    """One key that occurs twice or holds NULL."""
-    columns = ", ".join(quote(k) for k in table.key)
-    nulls = " OR ".join(f"{quote(k)} IS NULL" for k in table.key)
-    return (
-        f"SELECT concat_ws(', ', {', '.join(f'{quote(k)}::text' for k in table.key)})"
-        f" FROM {relation(table)} GROUP BY {columns} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
-    )
-
-
-def where(table: Table, selection: Selection) -> str:
-    """The selection as a condition."""
-    match selection:
-        case Everything():
-            return "true"
-        case Since(stored):
-            column = table.column(table.cursor or "")
-            start = horizon.start(column, stored)
-            if start is None:
+    def where(self, selection: Selection) -> str:
+        """The selection as a condition."""
+        match selection:
+            case Everything():
                 return "true"
-            name = quote(column.name)
-            return f"({name} >= {literal(start)}::{column.source_type} OR {name} IS NULL)"
-        case Partitions(keys):
-            return partition_predicate("postgres", table, keys)
-        case KeyRange(lower, upper):
-            column = table.column(table.key[0])
-            name = quote(column.name)
-            lower_bound = f"{name} >= {literal(lower)}::{column.source_type}" if lower else "true"
-            upper_bound = f"{name} < {literal(upper)}::{column.source_type}" if upper else "true"
-            return f"({lower_bound} AND {upper_bound})"
-        case Buckets(numbers, of):
-            bucket = checksum.bucket("postgres", texts(table)[1], of)
-            return f"({bucket} IN ({', '.join(map(str, numbers)) or 'NULL'}))"
+            case Since(stored):
+                column = self.table.column(self.table.cursor or "")
+                start = horizon.start(column, stored)
+                name = quote(column.name)
+                return f"({_at_least(column, start)} OR {name} IS NULL)" if start else "true"
+            case Partitions(keys):
+                return partition_predicate("postgres", self.table, keys)
+            case Range(name, lower, upper):
+                column = self.table.column(name)
+                above = f"{quote(name)} < {literal(upper)}::{column.source_type}"
+                return f"({_at_least(column, lower)} AND {above if upper else 'true'})"
+            case Buckets(numbers, of):
+                wanted = ", ".join(map(str, numbers)) or "NULL"
+                return f"{self._bucket(of)} IN ({wanted})"
+
+    @property
+    def _dialect(self) -> str:
+        return "postgres" if self.utf8 else "postgres_recoded"
+
+    def _bucket(self, buckets: int) -> str:
+        keyed = [self.table.column(k) for k in self.table.key]
+        text = checksum.row_text(self._forms(keyed or self.table.columns))
+        return checksum.bucket(self._dialect, text, buckets)
+
+    def _from(self, selection: Selection, chunk: str) -> str:
+        return f"FROM {relation(self.table)} WHERE {self.where(selection)} AND {chunk}"
+
+    def _forms(self, columns: Sequence[Column]) -> list[Form]:
+        return [canonical(c, utf8=self.utf8) for c in columns]
+
+    def _value(self, column: Column) -> str:
+        value = read_expression(column)
+        unfit = misfit(column)
+        if column.policy is not Policy.FAIL or unfit is None:
+            return value
+        key = ", ".join(f"{quote(k)}::text" for k in self.table.key) or "ctid::text"
+        # No scan of its own: the cast of this text raises, and carries the row's key to the user.
+        marker = f"concat_ws(', ', '{MISFIT} {column.ordinal}', {key})"
+        kind = column.postgres_type
+        return f"(CASE WHEN {unfit} THEN {marker}::{kind} ELSE {value} END)::{kind}"
 
 
-def texts(table: Table) -> tuple[str, str]:
-    """Row text and key text (the row's own where there is no key)."""
-    row = checksum.row_text([types.canonical(c) for c in table.columns])
-    key = checksum.row_text([types.canonical(table.column(k)) for k in table.key])
-    return row, key if table.key else row
-
-
-def _value(table: Table, column: Column) -> str:
-    value = types.read_expression(column)
-    misfit = types.misfit(column)
-    if column.policy is not Policy.FAIL or misfit is None:
-        return value
-    key = ", ".join(f"{quote(k)}::text" for k in table.key) or "ctid::text"
-    # No scan of its own: the cast of this text raises, and carries the row's key to the user.
-    marker = f"concat_ws(', ', '{MISFIT} {column.ordinal}', {key})"
-    return f"CASE WHEN {misfit} THEN {marker}::{column.source_type} ELSE {value} END"
+def _at_least(column: Column, lower: str | None) -> str:
+    if lower is None:
+        return "true"
+    return f"{quote(column.name)} >= {literal(lower)}::{column.source_type}"

@@ -117,7 +117,7 @@ def describe(connection: Connection, relations: Sequence[int]) -> dict[int, list
     """The columns of these relations (oids), in their order."""
     columns: dict[int, list[Described]] = defaultdict(list)
     for row in connection.execute(DESCRIBE_SQL.encode(), [list(relations)]):
-        described = Described(*row)
+        described = Described(*row)  # type: ignore[arg-type]
         columns[described.relation].append(described)
     return columns
 

@@ -1,0 +1,156 @@
+"""Moving only what differs: rows since the horizon, and what the snapshot's proof finds besides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from repl_pipelines.errors import DeclarationError
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.table import LakeFile, Replace
+from repl_pipelines.model.column import Family
+from repl_pipelines.model.entry import COARSE, Action, Entry
+from repl_pipelines.model.figures import Figures, differences
+from repl_pipelines.model.selection import Buckets, Everything, Range, Since
+from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.model.table import Deletes
+from repl_pipelines.proof import checksum
+from repl_pipelines.proof.lake_figures import texts
+from repl_pipelines.sync.copy import commit, copy_whole
+from repl_pipelines.sync.work import Work
+
+ROWS_PER_BUCKET = 1000
+MAX_BUCKETS = 16_384
+FEW = 8  # differing buckets are always worth repairing
+WHOLESALE = 0.5  # of the buckets differ: replacing the table costs less than repairing it
+
+
+@dataclass
+class Batch:
+    """Change files written so far, and how many rows the mode and the proof put there."""
+
+    files: list[LakeFile] = field(default_factory=list[LakeFile])
+    changed: int = 0
+    reconciled: int = 0
+
+
+def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
+    """Mode cursor: append what changed since the horizon, then what the proof finds besides."""
+    table = work.table
+    whole = work.past.whole
+    assert whole is not None, "a first sync is a copy"
+    horizon = work.snapshot.horizon(table, whole.horizon)
+    batch = Batch()
+    rows = work.read(Since(whole.horizon), "u")
+    batch.changed = _append(work, batch, rows, ghosts="false")
+    if table.deletes is Deletes.IGNORE:
+        everything = Everything()
+        figures = work.snapshot.figures(table, everything, buckets=COARSE) if measure else None
+        return _publish(work, batch, horizon, figures)
+    buckets = bucket_count(table.rows)
+    source = work.snapshot.figures(table, Everything(), buckets=buckets)
+    copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
+    found = tuple(int(d.group) for d in differences(source, copy))
+    if len(found) > max(WHOLESALE * buckets, FEW):
+        return copy_whole(work, source.coarsened(COARSE))
+    if found:
+        batch.reconciled = _repair(work, batch, Buckets(found, buckets))
+        copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
+    work.prove(source, copy, "the copy after reconciliation")
+    return _publish(work, batch, horizon, source.coarsened(COARSE))
+
+
+def copy_range(work: Work, selection: Range) -> list[Entry]:
+    """Copy a range again, on demand: unequal rows are replaced, ghosts inside it are deleted.
+
+    Only a range of a key column says which rows must not exist; over any other column rows are
+    replaced, and those that left the range are not taken for deleted.
+    """
+    table = work.table
+    column = table.column(selection.column)
+    if not table.key or column.family is Family.TEXT:
+        raise DeclarationError(
+            f"{table.name}: a range of {selection.column!r} cannot be copied again: the table needs"
+            " a key, and the column an order that the source and the lake share (not text).",
+            "Copy the whole table again.",
+        )
+    whole = work.past.whole
+    batch = Batch()
+    ghosts = _bounds(selection) if selection.column in table.key else "false"
+    batch.changed = _append(work, batch, work.read(selection, "u"), ghosts=ghosts)
+    return _publish(work, batch, whole.horizon if whole else None, None)
+
+
+def bucket_count(rows: int) -> int:
+    """A power of two, at least COARSE, so that finer buckets add up to the coarse ones."""
+    buckets = COARSE
+    while buckets * ROWS_PER_BUCKET < rows and buckets < MAX_BUCKETS:
+        buckets *= 2
+    return buckets
+
+
+def _repair(work: Work, batch: Batch, selection: Buckets) -> int:
+    """Append the differences of these buckets; returns how many rows they are."""
+    reach("sync.before_repair")
+    numbers = ", ".join(map(str, selection.numbers))
+    bucket = checksum.bucket("duckdb", texts(work.table)[1], selection.of)
+    rows = work.read(selection, "u")
+    return _append(work, batch, rows, ghosts=f"{bucket} IN ({numbers})")
+
+
+def _append(work: Work, batch: Batch, paths: Sequence[Path], *, ghosts: str) -> int:
+    """Write what differs between local `paths` and the lake as change rows; count them."""
+    target = work.directory / f"changes-{len(batch.files)}.parquet"
+    query = _differing(work, batch, paths, ghosts)
+    written = work.session.execute(
+        f"COPY ({query}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
+    ).fetchone()
+    rows = int(written[0]) if written else 0
+    batch.files += work.upload([target], "changes") if rows else []
+    for path in (target, *paths):
+        path.unlink(missing_ok=True)
+    return rows
+
+
+def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> str:
+    """Rows of `paths` missing or unequal in the lake, and keys to delete.
+
+    `ghosts` is the condition under which a row of the lake that `paths` does not hold must go.
+    """
+    table = work.table
+    row, key = texts(table)
+    names = {c.name: quote(c.name) for c in table.columns}
+    columns = ", ".join(names.values())
+    lake = work.lake.rows_sql(table, extra=batch.files)
+    local = f"read_parquet([{', '.join(literal(str(p)) for p in paths)}])"
+    same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in table.key)
+    deleted = ", ".join(q if n in table.key else f"NULL AS {q}" for n, q in names.items())
+    stamp = f"{work.batch}::BIGINT AS _rp_batch, {1 if batch.files else 0}::BIGINT AS _rp_seq"
+    return f"""
+        WITH s AS (SELECT *, md5({row}) AS _rp_hash, {key} AS _rp_key FROM {local}),
+             l AS MATERIALIZED (
+                SELECT md5({row}) AS _rp_hash, {key} AS _rp_key, {columns}
+                FROM ({lake}) l WHERE ({ghosts}) OR EXISTS (SELECT 1 FROM s WHERE {same}))
+        SELECT {columns}, 'u' AS _rp_op, {stamp} FROM s ANTI JOIN l USING (_rp_hash)
+        UNION ALL
+        SELECT {deleted}, 'd', {stamp}
+        FROM (SELECT * FROM l WHERE {ghosts}) AS l ANTI JOIN s USING (_rp_key)
+    """
+
+
+def _publish(work: Work, batch: Batch, horizon: str | None, source: Figures | None) -> list[Entry]:
+    entry = work.entry(
+        Action.CHANGES if batch.files else Action.UNCHANGED,
+        figures=source,
+        horizon=horizon,
+        files=batch.files,
+        changed=batch.changed + batch.reconciled,
+        reconciled=batch.reconciled,
+    )
+    return commit(work, batch.files, [entry], Replace.NOTHING) if batch.files else [entry]
+
+
+def _bounds(selection: Range) -> str:
+    name = quote(selection.column)
+    lower = f"{name} >= {literal(selection.lower)}" if selection.lower else "true"
+    upper = f"{name} < {literal(selection.upper)}" if selection.upper else "true"
+    return f"{lower} AND {upper}"

@@ -1,0 +1,65 @@
+"""What a sync and a proof tell their callers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.entry import Entry
+from repl_pipelines.model.figures import Figure, GroupDifference
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.table import Table, TableName
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one table is: rows so far, of about `total` (0: unknown), after `seconds`."""
+
+    table: TableName
+    step: str
+    rows: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """The outcome of one sync.
+
+    number:  of the published sync in the journal; 0 where nothing was published
+    entries: what was published, including what an interrupted sync had left unpublished
+    failed:  tables left at their last position, and why
+    seconds: by table
+    """
+
+    number: int
+    position: Position | None
+    entries: tuple[Entry, ...]
+    failed: Mapping[TableName, ReplicationError]
+    tables: Mapping[TableName, Table]
+    seconds: Mapping[TableName, float] = field(default_factory=dict[TableName, float])
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A copy held against its source at one position: a value, whether equal or not.
+
+    copy:        'lake' or the name of a replica
+    differences: the groups (buckets, or the partition) that differ, with both sides' figures
+    """
+
+    table: TableName
+    partition: str | None
+    copy: str
+    sync: int
+    position: Position
+    source: Figure
+    figure: Figure
+    differences: tuple[GroupDifference, ...]
+    seconds: float
+
+    @property
+    def proven(self) -> bool:
+        return self.source == self.figure and not self.differences

@@ -1,0 +1,160 @@
+"""What the sync of one table works with: its past, the snapshot, the lake, a place on disk."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from repl_pipelines.errors import NotProven
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.table import LakeFile, LakeTable, Replace
+from repl_pipelines.model.entry import COARSE, Action, Entry
+from repl_pipelines.model.figures import Figures, differences
+from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.table import Table
+from repl_pipelines.proof.lake_figures import lake_figures
+from repl_pipelines.sources.contract import Part, Snapshot
+from repl_pipelines.sync.report import Progress, Report
+
+PACE = 5.0  # seconds between two progress reports of a table
+
+
+@dataclass(frozen=True)
+class Past:
+    """Where the lake's copy of a table stands.
+
+    batch:       of the newest lake commit, 0 before any
+    whole:       newest entry about the whole table, published or not
+    partitions:  newest entry of each time partition
+    unpublished: entries a killed sync committed to the table, but not to the journal
+    """
+
+    batch: int = 0
+    whole: Entry | None = None
+    partitions: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
+    unpublished: tuple[Entry, ...] = ()
+
+
+@dataclass
+class Work:
+    """One table in one sync."""
+
+    table: Table
+    lake: LakeTable
+    session: duckdb.DuckDBPyConnection
+    snapshot: Snapshot
+    past: Past
+    directory: Path
+    report: Report
+    misfits: Counter[str] = field(default_factory=Counter[str])
+    rows: int = 0
+    bytes: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _reported: float = 0.0
+
+    @property
+    def batch(self) -> int:
+        return self.past.batch + 1
+
+    def read(self, selection: Selection, op: str = "r") -> list[Path]:
+        """Extract rows to local files, stamped as base or change rows of this batch."""
+        return [part.path for part in self._parts(selection, op)]
+
+    def read_to_lake(self, selection: Selection, partition: str = "") -> list[LakeFile]:
+        """Extract rows and upload them as base files, part by part; local copies do not pile up."""
+        files: list[LakeFile] = []
+        for part in self._parts(selection, "r"):
+            if part.rows:
+                files += self.upload([part.path], "base", partition)
+            part.path.unlink(missing_ok=True)
+            reach("sync.part_uploaded")
+        return files
+
+    def upload(self, paths: Sequence[Path], layer: str, partition: str = "") -> list[LakeFile]:
+        files = self.lake.upload(paths, layer=layer, partition=partition, batch=self.batch)
+        self.bytes += sum(f.size for f in files)
+        return files
+
+    def figures(
+        self,
+        files: Sequence[LakeFile],
+        replace: Replace,
+        *,
+        buckets: int | None = None,
+        where: str = "true",
+    ) -> Figures:
+        """Figures of the lake's rows, read back from the store, as if `files` were committed."""
+        rows = self.lake.rows_sql(self.table, extra=files, replaced=replace)
+        return lake_figures(self.session, self.table, rows, buckets=buckets, where=where)
+
+    def prove(self, source: Figures, copy: Figures, what: str) -> None:
+        """Refuse to publish what differs from the source."""
+        reach("sync.before_proof")
+        found = differences(source, copy)
+        if found:
+            first = found[0]
+            raise NotProven(
+                f"{self.table.name}: {what} differs from the source in {len(found)} groups, first"
+                f" {first.group!r}: {first.source} in the source, {first.copy} in the lake."
+                " Nothing was published.",
+                "Run the sync again; if it repeats, re-copy the table and report this.",
+            )
+
+    def entry(
+        self,
+        action: Action,
+        *,
+        figures: Figures | None,
+        partition: str | None = None,
+        horizon: str | None = None,
+        files: Sequence[LakeFile] = (),
+        changed: int = 0,
+        reconciled: int = 0,
+    ) -> Entry:
+        """The record of this batch; `figures` are the source's, by coarse bucket or partition."""
+        unchanged = action is Action.UNCHANGED
+        whole = self.past.whole
+        return Entry(
+            table=self.table.name,
+            action=action,
+            batch=self.past.batch if unchanged else self.batch,
+            version=whole.version if unchanged and whole else 0,
+            position=self.snapshot.position,
+            partition=partition,
+            files=tuple(f.path for f in files),
+            horizon=horizon,
+            changed=changed,
+            bytes=self.bytes,
+            figure=figures.total if figures else None,
+            shape=self.table.fingerprint,
+            misfits=json.dumps(dict(self.misfits), sort_keys=True),
+            reconciled=reconciled,
+            buckets=figures.to_text() if figures and self._by_bucket(figures) else "",
+        )
+
+    def progress(self, step: str, rows: int | None = None) -> None:
+        """Tell how far we are, at a human pace."""
+        now = time.monotonic()
+        if now - self._reported >= PACE:
+            self._reported = now
+            done = self.rows if rows is None else rows
+            self.report(Progress(self.table.name, step, done, self.table.rows, now - self._started))
+
+    def _parts(self, selection: Selection, op: str) -> Iterator[Part]:
+        stamp: dict[str, str | int] = {"_rp_op": op, "_rp_batch": self.batch, "_rp_seq": 0}
+        self.progress("reading")
+        for part in self.snapshot.extract(self.table, selection, self.directory, stamp):
+            self._count(part)
+            yield part
+
+    def _count(self, part: Part) -> None:
+        self.rows += part.rows
+        self.misfits.update(part.misfits)
+        self.progress("reading")
+
+    def _by_bucket(self, figures: Figures) -> bool:
+        return not self.table.partition and len(figures.groups) <= COARSE

@@ -1,0 +1,1 @@
+"""The algorithm, end to end, on real servers."""
