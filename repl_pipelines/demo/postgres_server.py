@@ -201,7 +201,11 @@ class PostgresServer:
         secret.unlink()
         if done.returncode != 0:
             shutil.rmtree(self.data, ignore_errors=True)
-            raise ProcessFailed(f"initdb of PostgreSQL {self.version}: {done.stderr.strip()}")
+            raise ProcessFailed(
+                f"initdb of PostgreSQL {self.version}: {done.stderr.strip()}\n"
+                "(It needs a user with an entry in /etc/passwd, and the system's libxml2 and"
+                " libgssapi_krb5: on Debian, apt-get install libxml2 libgssapi-krb5-2.)"
+            )
 
     def _launch(self, timeout: float) -> None:
         file = self.directory / "port"
