@@ -11,6 +11,16 @@ from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
 from repl_pipelines.lake.table import RETENTION, LakeTable
 from repl_pipelines.model.table import TableName
 
+# Where a test can stop the lake's work (see `repl_pipelines.failpoints`), in order.
+FAILPOINTS = (
+    "lake.uploaded",  # after each file of a table
+    "lake.committed",  # a table's commit is visible to Delta readers, not yet in the journal
+    "journal.uploaded",
+    "journal.written",  # the sync is published
+    "fold.uploaded",
+    "fold.committed",
+)
+
 
 class Lake:
     """All copies of one source's tables in one store. Threads may share it."""
@@ -19,19 +29,27 @@ class Lake:
         self.store = store
         self.source = source
         self.limits = limits or duck.Limits()
+        self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
         self.journal = Journal(store, journal_location(source), self.session)
 
     def table(self, name: TableName) -> LakeTable:
         return LakeTable(self.store, table_location(self.source, name), name, self.session)
 
     def session(self) -> duckdb.DuckDBPyConnection:
-        """A DuckDB connection that reads this lake; the caller closes it."""
+        """A DuckDB session that reads this lake, within one memory bound; the caller closes it."""
+        return self._duckdb.session()
+
+    def own_session(self) -> duckdb.DuckDBPyConnection:
+        """The same with a DuckDB of its own: what it attaches is closed with it."""
         session = duck.connect(("httpfs",), limits=self.limits)
+        self._prepare(session)
+        return session
+
+    def _prepare(self, session: duckdb.DuckDBPyConnection) -> None:
         session.execute(f"SET http_timeout = {READ_SECONDS}")
         session.execute(f"SET http_retries = {ATTEMPTS}")
         session.execute("SET http_retry_backoff = 2")
         session.execute(self.store.secret_sql)
-        return session
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
         """Delete files that neither the newest state nor a version within `retention` needs."""

@@ -23,7 +23,7 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.replicas import duckdb_merge
-from repl_pipelines.replicas.contract import Applied
+from repl_pipelines.replicas.contract import Applied, View
 from repl_pipelines.replicas.duckdb_files import ReplicaFiles
 from repl_pipelines.replicas.duckdb_spare import discard, open_copy, open_spare
 from repl_pipelines.replicas.duckdb_state import CATALOG, STATE_SCHEMA, read_state, write_state
@@ -86,14 +86,14 @@ class DuckDBReplica:
                     self.files.discard(path)
             with self._reader() as (reader, catalog):
                 before = read_state(reader, catalog, self.replication, str(self.files.link))
-            with closing(lake.session()) as session:
+            with closing(lake.own_session()) as session:
                 return self._apply(session, lake, tables, before, run)
 
-    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+    @contextmanager
+    def view(self) -> Generator[View]:
         with self._reader() as (session, catalog), _translated(self.files.link):
-            relation = ".".join(map(quote, (catalog, table.name.schema, table.name.name)))
-            query = duckdb_figures_sql(table, relation, buckets)
-            return Figures.gather(session.execute(query).fetchall())
+            state = read_state(session, catalog, self.replication, str(self.files.link))
+            yield _DuckDBView(session, catalog, state)
 
     def read_sql(self, table: Table) -> str:
         name = f"{quote(table.name.schema)}.{quote(table.name.name)}"
@@ -171,6 +171,29 @@ class DuckDBReplica:
             row = session.execute("SELECT current_database()").fetchone()
             assert row
             yield session, row[0]
+
+
+@dataclass(frozen=True)
+class _DuckDBView:
+    """The file that was published when the view was opened; it stays as it is."""
+
+    session: duckdb.DuckDBPyConnection
+    catalog: str
+    state: State
+
+    @property
+    def sync(self) -> int:
+        return self.state.sync
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        held = self.state.tables.get(table.name)
+        if held is None or held.shape != duckdb_merge.shape(table):
+            return Figures({})
+        relation = ".".join(map(quote, (self.catalog, table.name.schema, table.name.name)))
+        with self.session.cursor() as cursor:  # callers may be several threads
+            cursor.execute("SET TimeZone = 'UTC'")
+            query = duckdb_figures_sql(table, relation, buckets)
+            return Figures.gather(cursor.execute(query).fetchall())
 
 
 def _steps(news: News, state: State, tables: Sequence[Table]) -> list[Step]:

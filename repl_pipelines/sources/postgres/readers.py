@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import LifoQueue
+from uuid import uuid4
 
 import duckdb
 
@@ -20,15 +21,17 @@ class Readers:
     """
 
     def __init__(
-        self, name: str, dsn: str, snapshot: str, workers: int, limits: duck.Limits
+        self, name: str, dsn: str, snapshot: str, workers: int, instance: duck.Instance
     ) -> None:
         self._name = name
         self._snapshot = snapshot
-        self._session = duck.connect(("postgres_scanner",), limits=limits)
-        self._session.execute(f"SET pg_pool_max_connections = {workers}")
-        self._session.execute("SET pg_connection_cache = false")
+        self._instance = instance
+        self.catalog = f"source_{uuid4().hex}"
+        self._session = instance.session()
         with self._errors("connecting"):
-            self._session.execute(f"ATTACH {literal(dsn)} AS source (TYPE postgres, READ_ONLY)")
+            self._session.execute(
+                f"ATTACH {literal(dsn)} AS {self.catalog} (TYPE postgres, READ_ONLY)"
+            )
         self._idle: LifoQueue[duckdb.DuckDBPyConnection | None] = LifoQueue()
         for _ in range(workers):
             self._idle.put(None)  # opened when first needed
@@ -54,14 +57,18 @@ class Readers:
             session = self._idle.get()
             if session:
                 session.close()
+        self._session.execute(f"DETACH {self.catalog}")
         self._session.close()
 
+    def query(self, statement: str) -> str:
+        """DuckDB SQL for the rows of a server's statement; to be used in a reader."""
+        return f"postgres_query('{self.catalog}', {literal(statement)})"
+
     def _open(self) -> duckdb.DuckDBPyConnection:
-        session = self._session.cursor()
-        session.execute("SET TimeZone = 'UTC'")
+        session = self._instance.session()
         session.execute("BEGIN")
         adopt = f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}"
-        session.execute(f"CALL postgres_execute('source', {literal(adopt)})")
+        session.execute(f"CALL postgres_execute('{self.catalog}', {literal(adopt)})")
         return session
 
     @contextmanager

@@ -113,7 +113,7 @@ class PostgresSnapshot:
         path = directory / f"{uuid4().hex}.parquet"
         query = self._sql(table).read(selection, chunk)
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
-            scan = f"postgres_query('source', {literal(query)})"
+            scan = self._readers.query(query)
             self._check_types(session, table, scan)
             hidden = "" if table.columns else f" EXCLUDE ({statements.NO_COLUMNS})"
             stamps = "".join(f", {literal(v)} AS {quote(k)}" for k, v in stamp.items())
@@ -124,7 +124,7 @@ class PostgresSnapshot:
             counted = self._sql(table).misfits(selection, chunk)
             misfits: dict[str, int] = {}
             if counted:
-                [counts] = _fetch(session, counted)
+                [counts] = session.execute(f"FROM {self._readers.query(counted)}").fetchall()
                 names = [c[0] for c in session.description or []]
                 misfits = {n: int(str(v)) for n, v in zip(names, counts, strict=True) if v}
         return Part(path, int(written[0]) if written else 0, misfits)
@@ -162,7 +162,7 @@ class PostgresSnapshot:
 
     def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
-            return _fetch(session, query)
+            return session.execute(f"FROM {self._readers.query(query)}").fetchall()
 
     def _errors(self, table: Table) -> "_TableErrors":
         return _TableErrors(table)
@@ -195,10 +195,6 @@ class _TableErrors:
                 f"{self._table.name} changed while it was read: {text[:300]}",
                 "Run the sync again: it discovers the new shape.",
             ) from error
-
-
-def _fetch(session: duckdb.DuckDBPyConnection, query: str) -> list[tuple[object, ...]]:
-    return session.execute(f"FROM postgres_query('source', {literal(query)})").fetchall()
 
 
 def _row_groups(table: Table) -> str:

@@ -39,7 +39,9 @@ class PostgresSource:
     ) -> None:
         self.name = name
         self.protection = protection or Protection()
-        self._limits = limits or duck.Limits()
+        self._duckdb = duck.Instance(
+            ("postgres_scanner",), limits, lambda s: s.execute("SET pg_connection_cache = false")
+        )
         self._given = dsn
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
@@ -92,7 +94,7 @@ class PostgresSource:
                 self._dsn("read"),
                 exported,
                 workers=self.protection.workers,
-                limits=self._limits,
+                instance=self._duckdb,
             )
             try:
                 yield PostgresSnapshot(position, mark, readers, self.protection, utf8=utf8)
