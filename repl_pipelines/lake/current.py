@@ -15,15 +15,17 @@ ROW = "_rp_row"
 
 def current_sql(table: Table, base: Sequence[str], changes: Sequence[str]) -> str:
     """SELECT of the rows that live in these base and change files (addresses)."""
-    rows = base_rows(table, base)
-    if not changes:
-        return f"SELECT {output(table)} FROM ({rows})"
-    return state_sql(table, rows, change_rows(table, changes))
+    return state_sql(table, base_rows(table, base), change_rows(table, changes) if changes else "")
 
 
 def state_sql(table: Table, base: str, changes: str) -> str:
-    """The current state over two relations (SQL); the one query that defines it."""
+    """The current state over two relations (SQL); the one query that defines it.
+
+    changes: '' where there are none, as in tables without a key
+    """
     columns = output(table)
+    if not changes:
+        return f"SELECT {columns} FROM ({base})"
     return (
         f"SELECT {columns} FROM ({base}) AS base WHERE NOT EXISTS "
         f"(SELECT 1 FROM ({changes}) AS changed WHERE {same_key(table)})\n"

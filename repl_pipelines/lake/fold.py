@@ -124,7 +124,9 @@ class Fold:
             *(self.log.remove(file, data_change=False) for file in removed),
         ]
         version = self.log.rewrite(handle, delta_schema(self.table), actions)
-        if version is not None:
+        if version is None:
+            self.log.discard(added)
+        else:
             reach("fold.committed")
         return version
 

@@ -92,7 +92,7 @@ class Journal:
                 if handle is not None and len(self._log.files(handle)) >= COMPACT_FILES:
                     self.compact()
                 return sync
-            self._store.delete([f"{self._log.location}/{file.path}"])
+            self._log.discard([file])
             time.sleep(random.uniform(0, 0.05 * (turn + 1)))
         raise SyncInProgress(
             f"Other syncs took the journal's next number {TURNS} times in a row.",
@@ -147,7 +147,7 @@ class Journal:
         ]
         version = self._log.rewrite(handle, rows.schema(), actions)
         if version is None:
-            self._store.delete([f"{self._log.location}/{file.path}"])
+            self._log.discard([file])
         return version
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:

@@ -229,6 +229,10 @@ class Log:
         versions = range(fresh.version(), base, -1)
         return next((v for v in versions if (self.info(v) or {}).get(CALL) == call), None)
 
+    def discard(self, files: Iterable[LakeFile]) -> None:
+        """Delete uploaded files that no commit names."""
+        self.store.delete(f"{self.location}/{file.path}" for file in files)
+
     def same_rows(self, version: int, newest: int) -> int:
         """The last version with the rows of `version`: those of maintenance that follow it."""
         while version < newest:
