@@ -196,7 +196,7 @@ class Log:
             handle.alter.add_feature(
                 TableFeatures.TimestampWithoutTimezone,
                 allow_protocol_versions_increase=True,
-                commit_properties=self.maintenance(handle),
+                commit_properties=CommitProperties(custom_metadata=self._carried(handle)),
             )
             handle.update_incremental()
 
@@ -215,10 +215,18 @@ class Log:
     def rewrite(
         self, handle: DeltaTable, schema: Schema, actions: Sequence[AddAction | RemoveAction]
     ) -> int | None:
-        """Commit other files for the same rows; None if a commit of the rows got in between."""
+        """Commit other files for the same rows; the version, None if another commit won.
+
+        It claims our newest number once more, so that it and every commit of rows exclude each
+        other: deltalake does not see the conflict when a file was removed by a rewrite.
+        """
         call = uuid.uuid4().hex
-        properties = self.maintenance(handle, call)
         base = handle.version()
+        number = handle.transaction_version(APPLICATION) or 0
+        properties = CommitProperties(
+            custom_metadata={**self._carried(handle), CALL: call},
+            app_transactions=[Transaction(APPLICATION, number)],
+        )
         # A conflict is no error here, as in `publish`.
         with store_errors(f"Rewriting the lake's {self.what}"), suppress(CommitFailedError):
             handle.create_write_transaction(
@@ -253,17 +261,19 @@ class Log:
                 retention_hours=math.ceil(retention / timedelta(hours=1)),
                 dry_run=False,
                 enforce_retention_duration=False,
-                commit_properties=self.maintenance(handle),
+                commit_properties=CommitProperties(custom_metadata=self._carried(handle)),
                 full=True,
                 keep_versions=sorted(kept) or None,
             )
         return len(deleted)
 
-    def maintenance(self, handle: DeltaTable, call: str = "") -> CommitProperties:
-        """Properties of a commit that changes no row: it carries our newest one forward."""
+    def _carried(self, handle: DeltaTable) -> dict[str, Any]:
+        """Metadata for a commit that changes no row: our newest commit, carried forward.
+
+        It must be found even when the log before has been cleaned up.
+        """
         newest = self.newest(handle)
-        carried = {CARRIED: vars(newest)} if newest else {}
-        return CommitProperties(custom_metadata={**carried, CALL: call})
+        return {CARRIED: vars(newest)} if newest else {}
 
     def add(self, file: LakeFile, *, data_change: bool = True) -> AddAction:
         # Only the row count: truncated or rounded bounds of other columns could mislead readers.

@@ -158,11 +158,12 @@ class Store:
         """
         key = self.key("_probe", uuid.uuid4().hex)
         with store_errors(f"Probing the bucket {self.bucket!r}"):
-            refused = False
-            if not self._put_new(key, b"first") or self._put_new(key, b"second"):
-                refused = True
+            # Some stores create a bucket when something is put into it.
+            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            # A first refusal is our own write, repeated by the client after a lost answer.
+            ignored = self._put_new(key, b"first") and self._put_new(key, b"second")
             self._client.delete_object(Bucket=self.bucket, Key=key)
-        if refused:
+        if ignored:
             raise StoreRefused(
                 f"The store at {self.endpoint_url or 'AWS'} ignores conditional writes "
                 "(PUT with If-None-Match: * replaced an object that was there).",

@@ -1,0 +1,269 @@
+"""Folding changes nothing but the files; plain Delta readers see the current state after it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import duckdb
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+
+from repl_pipelines import duck
+from repl_pipelines.errors import LakeDamaged
+from repl_pipelines.failpoints import Crash
+from repl_pipelines.lake import fold, log
+from repl_pipelines.lake.fold import FoldPolicy
+from repl_pipelines.lake.table import Replace
+from repl_pipelines.model.entry import Action
+from tests.lake.copies import ITEMS, Copy
+from tests.servers import Bucket
+
+TEN = "SELECT i AS id, 'row ' || i AS name FROM range(10) AS r(i)"
+NEW = "SELECT 2::BIGINT AS id, 'new' AS name UNION ALL SELECT 20, NULL"
+
+
+def plain(copy: Copy, bucket: Bucket) -> list[tuple[Any, ...]]:
+    """All rows of the table as any Delta reader sees them."""
+    table = DeltaTable(copy.place.uri, storage_options=bucket.storage_options)
+    rows = table.to_pyarrow_table(columns=["id", "name", "_rp_op", "_rp_layer"]).to_pylist()
+    return sorted(tuple(row.values()) for row in rows)
+
+
+def test_a_fold_changes_no_row(items: Copy, bucket: Bucket) -> None:
+    items.copy(TEN)
+    items.change(NEW, "SELECT 3::BIGINT AS id")
+    items.change("SELECT 3::BIGINT AS id, 'back' AS name", "SELECT 4::BIGINT AS id")
+    before, head = items.rows(), items.place.head()
+    assert head is not None
+    version = items.place.fold(items.table)
+    assert version == head.version + 1
+    assert items.rows() == before
+    assert items.place.head() == replace(head, current=version)
+    assert {file.layer for file in items.place.files()} == {"base"}
+    assert plain(items, bucket) == [(*row, "r", "base") for row in before]
+    table = DeltaTable(items.place.uri, storage_options=bucket.storage_options)
+    assert (
+        items.lake.store.read(f"lake/shop/public/items/_delta_log/{version:020d}.json").count(
+            b'"dataChange":true'
+        )
+        == 0
+    )  # type: ignore[union-attr]
+    query = QueryBuilder().register("items", table).execute("SELECT count(*) AS n FROM items")
+    assert query.read_all().column("n").to_pylist() == [len(before)]
+    assert items.place.fold(items.table) is None
+
+
+def test_rows_keep_the_batch_that_wrote_them(items: Copy, bucket: Bucket) -> None:
+    items.copy(TEN)
+    items.change("SELECT 2::BIGINT AS id, 'two' AS name")
+    items.change("SELECT 3::BIGINT AS id, 'three' AS name")
+    items.place.fold(items.table)
+    items.change("SELECT 3::BIGINT AS id, 'four' AS name")
+    items.place.fold(items.table)
+    table = DeltaTable(items.place.uri, storage_options=bucket.storage_options)
+    rows = table.to_pyarrow_table(columns=["id", "_rp_batch"]).to_pylist()
+    assert sorted((row["id"], row["_rp_batch"]) for row in rows)[1:5] == [
+        (1, 1),
+        (2, 2),
+        (3, 4),
+        (4, 1),
+    ]
+
+
+def test_only_files_with_changed_keys_are_rewritten(
+    items: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold, "FILE_BYTES", 1000)  # none is small enough to be merged
+    files = [
+        file
+        for start in (0, 100, 200)
+        for file in items.upload(
+            f"SELECT {start} + i AS id, 'x' AS name FROM range(100) AS r(i)", batch=1
+        )
+    ]
+    entry = items.entry(Action.COPY, 1)
+    items.place.commit(items.table, files, [entry], replace=Replace.TABLE)
+    items.change("SELECT 150::BIGINT AS id, 'y' AS name")
+    before = items.rows()
+    items.place.fold(items.table)
+    paths = {file.path for file in items.place.files()}
+    assert files[0].path in paths
+    assert files[1].path not in paths
+    assert files[2].path in paths
+    assert items.rows() == before
+
+
+def test_a_fold_in_many_pieces(items: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "PIECE_BYTES", 1)
+    items.copy(f"{TEN} LIMIT 0")
+    for start in (0, 5):
+        items.change(f"SELECT {start} + i AS id, 'x' AS name FROM range(5) AS r(i)")
+        items.place.fold(items.table)
+    items.change(NEW)
+    before = items.rows()
+    items.place.fold(items.table)
+    assert items.rows() == before
+
+
+def test_any_history_folded_anywhere_gives_the_same_rows(make_copy: Callable[..., Copy]) -> None:
+    chance = random.Random(7)
+    copy = make_copy(ITEMS)
+    truth = {n: f"row {n}" for n in range(10)}
+    copy.copy(TEN)
+    for step in range(8):
+        changed = {chance.randrange(15): f"step {step}" for _ in range(4)}
+        gone = {chance.randrange(15) for _ in range(2)} - changed.keys()
+        truth |= changed
+        truth = {key: name for key, name in truth.items() if key not in gone}
+        upserts = ", ".join(f"({key}::BIGINT, '{name}')" for key, name in changed.items())
+        deletes = ", ".join(f"({key}::BIGINT)" for key in gone)
+        copy.change(
+            f"SELECT * FROM (VALUES {upserts}) AS v(id, name)",
+            f"SELECT * FROM (VALUES {deletes}) AS v(id)" if gone else "",
+        )
+        if chance.random() < 0.5:
+            copy.place.fold(copy.table)
+        assert copy.rows() == sorted(truth.items())
+
+
+def test_older_versions_stay_until_a_vacuum(items: Copy) -> None:
+    first = items.copy(TEN)
+    second = items.change(NEW)
+    before = items.rows()
+    items.place.fold(items.table)
+    assert len(items.rows(version=first.version)) == 10
+    assert items.rows(version=second.version) == before
+    assert len(items.changes(second.entries[0].files)) == 2
+    assert items.place.vacuum() == 0
+    assert items.place.vacuum(retention=timedelta(0)) == 2
+    assert items.rows() == before
+    assert items.rows(version=second.version) == before  # in its folded form
+    with pytest.raises(LakeDamaged):
+        items.rows(version=first.version)
+    with pytest.raises(LakeDamaged, match="missing"):
+        items.changes(second.entries[0].files)
+    items.change("SELECT 9::BIGINT AS id, 'after' AS name")
+    assert len(items.rows()) == len(before)
+
+
+def test_a_vacuum_keeps_what_the_journal_points_at(items: Copy) -> None:
+    published = items.copy(TEN)
+    items.lake.journal.append(published.entries, "run")
+    items.copy("SELECT 1::BIGINT AS id, 'unpublished' AS name")
+    assert items.lake.vacuum(retention=timedelta(0)) == 0
+    assert len(items.rows(version=published.version)) == 10
+
+
+@pytest.mark.parametrize("point", ["fold.uploaded", "fold.committed"])
+def test_killed_in_a_fold(items: Copy, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    items.copy(TEN)
+    items.change(NEW, "SELECT 3::BIGINT AS id")
+    before = items.rows()
+    monkeypatch.setenv("REPL_PIPELINES_FAILPOINT", f"{point}:raise")
+    with pytest.raises(Crash):
+        items.place.fold(items.table)
+    monkeypatch.delenv("REPL_PIPELINES_FAILPOINT")
+    assert items.rows() == before
+    items.place.fold(items.table)
+    items.place.vacuum(retention=timedelta(0))
+    assert items.rows() == before
+    assert {file.layer for file in items.place.files()} == {"base"}
+
+
+@pytest.mark.parametrize("between", ["change", "copy", "fold"])
+def test_a_fold_gives_way_to_what_comes_between(
+    items: Copy, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    items.copy(TEN)
+    items.change(NEW)
+    expected: list[Any] = []
+
+    def meanwhile(_: str) -> None:
+        monkeypatch.undo()
+        if between == "change":
+            items.change("SELECT 5::BIGINT AS id, 'between' AS name")
+        elif between == "copy":
+            items.copy("SELECT 1::BIGINT AS id, 'all anew' AS name")
+        else:
+            items.place.fold(items.table)
+        expected.extend(items.rows())
+
+    monkeypatch.setattr(fold, "reach", meanwhile)
+    assert items.place.fold(items.table) is None
+    assert items.rows() == expected
+
+
+@pytest.mark.parametrize("what", ["change", "copy"])
+def test_a_commit_survives_a_fold_that_comes_between(
+    items: Copy, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    items.copy(TEN)
+    items.change(NEW)
+    publish = log.Log.publish
+
+    def fold_first(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        assert items.place.fold(items.table) is not None
+        return publish(*arguments, **named)
+
+    monkeypatch.setattr(log.Log, "publish", fold_first)
+    if what == "change":
+        items.change("SELECT 5::BIGINT AS id, 'after' AS name")
+        assert (5, "after") in items.rows()
+        assert len(items.rows()) == 11
+    else:
+        items.copy("SELECT 1::BIGINT AS id, 'all anew' AS name")
+        assert items.rows() == [(1, "all anew")]
+
+
+def test_the_policy(items: Copy) -> None:
+    items.copy(TEN)
+    assert not items.place.needs_fold(FoldPolicy())
+    items.change("SELECT 5::BIGINT AS id, 'x' AS name")
+    assert not items.place.needs_fold(FoldPolicy())
+    assert items.place.needs_fold(FoldPolicy(share=0.05))
+    assert items.place.needs_fold(FoldPolicy(files=0))
+    items.change(NEW)
+    assert items.place.needs_fold(FoldPolicy())
+
+
+def test_a_fold_of_more_than_its_memory(
+    make_copy: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = make_copy(ITEMS)
+    copy.lake.limits = duck.Limits(memory=96 * 2**20, threads=1, directory=copy.directory)
+    wide = "SELECT i AS id, repeat(md5(i::VARCHAR), 50) AS name FROM range({}, {}) AS r(i)"
+    copy.copy(wide.format(0, 150_000))  # 240 MB of text
+    copy.change(wide.format(100_000, 200_000).replace("md5(", "md5('new' || "))
+    figures = "SELECT count(*), sum(id), bit_xor(hash(name)) FROM ({})"
+    before = copy.run(figures.format(copy.place.rows_sql(copy.table)))
+    copy.place.fold(copy.table)
+    assert copy.run(figures.format(copy.place.rows_sql(copy.table))) == before
+    assert before[0][0] == 200_000
+
+
+def test_one_query_shows_the_current_state(items: Copy) -> None:
+    items.copy(TEN)
+    items.change(NEW, "SELECT 3::BIGINT AS id")
+    expected = items.rows()
+    for _ in range(2):
+        with items.lake.session() as session:
+            _stand_in_for_delta_scan(session, items)
+            query = items.place.lake_sql(items.table).replace("delta_scan(", "stand_in(")
+            query = f"FROM ({query}) ORDER BY ALL"
+            assert session.execute(query).fetchall() == expected
+        items.place.fold(items.table)
+
+
+def _stand_in_for_delta_scan(session: duckdb.DuckDBPyConnection, copy: Copy) -> None:
+    """The extension `delta` is no dependency: read the files it would find in the log."""
+    table = DeltaTable(copy.place.uri, storage_options=copy.lake.store.storage_options)
+    files = ", ".join(f"'{uri}'" for uri in table.file_uris())
+    session.execute(
+        f"CREATE MACRO stand_in(uri) AS TABLE "
+        f"SELECT * FROM read_parquet([{files}], hive_partitioning = true, union_by_name = true)"
+    )
