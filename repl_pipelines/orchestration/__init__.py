@@ -1,0 +1,1 @@
+"""Replications as Dagster sees them: assets, checks, jobs, schedules, resources."""

@@ -1,0 +1,71 @@
+"""The resources a declaration names, found before any run needs them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TypeVar
+
+from repl_pipelines.orchestration.resources import LakeResource, ReplicaResource, SourceResource
+from repl_pipelines.orchestration.yaml_position import WrongField
+
+Found = TypeVar("Found", SourceResource, LakeResource, ReplicaResource)
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What the declaration's resource keys stand for."""
+
+    source: SourceResource
+    lake: LakeResource
+    replicas: Mapping[str, ReplicaResource]
+
+    @classmethod
+    def find(cls, where: str, source: str, lake: str, replicas: Sequence[str]) -> "Connections":
+        defined = _dictionary(where)
+        return cls(
+            _typed(defined, where, source, SourceResource, ["source"]),
+            _typed(defined, where, lake, LakeResource, ["lake"]),
+            {
+                name: _typed(defined, where, name, ReplicaResource, ["replicas", i])
+                for i, name in enumerate(replicas)
+            },
+        )
+
+
+def _dictionary(where: str) -> Mapping[str, object]:
+    module, _, name = where.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise WrongField(
+            ["resources"],
+            f"{where!r} leads to no dictionary of resources ({error}).",
+            "Write `module:dictionary`; the module must be importable where Dagster runs.",
+        ) from error
+    if not isinstance(found, Mapping):
+        raise WrongField(["resources"], f"{where!r} is no dictionary.", "Map keys to resources.")
+    return found
+
+
+def _typed(
+    defined: Mapping[str, object],
+    where: str,
+    key: str,
+    expected: type[Found],
+    path: Sequence[str | int],
+) -> Found:
+    if key not in defined:
+        raise WrongField(
+            path,
+            f"there is no resource {key!r} in {where}.",
+            f"Define it there, or use one of: {', '.join(sorted(defined))}.",
+        )
+    found = defined[key]
+    if not isinstance(found, expected):
+        role = expected.__name__.removesuffix("Resource").lower()
+        raise WrongField(
+            path,
+            f"resource {key!r} is a {type(found).__name__}, which cannot serve as {role}.",
+            f"Name a resource of a class derived from {expected.__name__}.",
+        )
+    return found

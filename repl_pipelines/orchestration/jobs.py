@@ -1,0 +1,76 @@
+"""Jobs and schedules of a replication: sync often, validate in its own time."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition as Job,
+)
+
+from repl_pipelines.orchestration.names import VALIDATION
+from repl_pipelines.orchestration.plan import Plan
+
+# A retry runs what failed, not the tables beside it.
+_TAGS = {"dagster/retry_strategy": "FROM_ASSET_FAILURE"}
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def jobs_and_schedules(
+    plan: Plan, sync_cron: str | None, validation_cron: str | None
+) -> dg.Definitions:
+    """`<name>_sync` (source to lake to replicas) and `<name>_validate`, each on its cadence."""
+    copies = [key for layer in plan.names.copies for key in _layer(plan, layer)]
+    sync = _job(
+        f"{plan.name}_sync",
+        copies,
+        f"One snapshot of all tables of `{plan.name}`, to the lake and to every replica.",
+    )
+    validate = _job(
+        f"{plan.name}_validate",
+        _layer(plan, VALIDATION),
+        f"Proves every copy of `{plan.name}` equal to the source, or shows the differences.",
+    )
+    wanted = ((sync, sync_cron), (validate, validation_cron))
+    schedules = [_schedule(job, cron) for job, cron in wanted if cron]
+    return dg.Definitions(jobs=[sync, validate], schedules=schedules)
+
+
+def _layer(plan: Plan, layer: str) -> list[dg.AssetKey]:
+    """What stands for a whole layer in a run without partitions."""
+    return [*(plan.key(layer, table.name) for table in plan.plain), plan.names.whole(layer)]
+
+
+def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> Job:
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*keys),
+        description=description,
+        tags=_TAGS,
+        # a process for each step costs more than the step
+        executor_def=dg.in_process_executor,
+    )
+
+
+def _schedule(job: Job, cron: str) -> dg.ScheduleDefinition:
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """A run that takes longer than the cadence is not run over."""
+        filters = dg.RunsFilter(job_name=job.name, statuses=_UNDER_WAY)
+        running = context.instance.get_runs(filters, limit=1)
+        if running:
+            return dg.SkipReason(f"Run {running[0].run_id} of {job.name} is still under way.")
+        return dg.RunRequest()
+
+    return dg.ScheduleDefinition(
+        name=job.name,
+        job=job,
+        cron_schedule=cron,
+        execution_fn=tick,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=job.description,
+    )

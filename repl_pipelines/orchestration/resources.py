@@ -1,0 +1,144 @@
+"""Where data comes from and goes to, as Dagster resources; secrets come from the environment."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dagster as dg
+from psycopg.conninfo import make_conninfo
+from pydantic import Field
+
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.lake.store import Store
+from repl_pipelines.replicas.contract import Replica
+from repl_pipelines.sources.contract import Source
+
+_HIDDEN = "Give it as `dg.EnvVar(...)`: it is then read when a run starts, and never shown."
+
+
+class SourceResource(dg.ConfigurableResource[Any], ABC):
+    """A database to read from."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def source(self, name: str) -> Source:
+        """The source, named by its resource key."""
+
+
+class LakeResource(dg.ConfigurableResource[Any], ABC):
+    """A place for lakes, one for each source."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def lake(self, source: str) -> Lake:
+        """The lake of one source."""
+
+
+class ReplicaResource(dg.ConfigurableResource[Any], ABC):
+    """An analytical database to write to."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def replica(self, name: str, replication: str) -> Replica:
+        """The replica, named by its resource key, of one replication."""
+
+
+class PostgresSource(SourceResource):
+    """A PostgreSQL database to replicate from: primary or standby, 14 or newer."""
+
+    kind: ClassVar[str] = "postgres"
+
+    host: str
+    port: int = 5432
+    dbname: str
+    user: str
+    password: str | None = Field(default=None, description=_HIDDEN)
+    sslmode: str | None = Field(default=None, description="As libpq knows it: require, ...")
+    workers: int = Field(default=2, description="Connections that read at once.", ge=1)
+    statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
+    lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
+
+    def source(self, name: str) -> Source:
+        from repl_pipelines.sources.postgres.connection import Protection
+        from repl_pipelines.sources.postgres.source import PostgresSource as Engine
+
+        protection = Protection(
+            workers=self.workers,
+            statement_timeout=self.statement_timeout,
+            lock_timeout=self.lock_timeout,
+        )
+        return Engine(name, _dsn(self), protection)
+
+
+class S3Lake(LakeResource):
+    """A bucket, or a part of one; without keys the AWS credential chain is used."""
+
+    kind: ClassVar[str] = "deltalake"
+
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = Field(default=None, description="For stores other than AWS S3.")
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = Field(default=None, description=_HIDDEN)
+    session_token: str | None = Field(default=None, description=_HIDDEN)
+
+    def lake(self, source: str) -> Lake:
+        return Lake(
+            Store(
+                self.bucket,
+                self.prefix,
+                self.endpoint_url,
+                self.region,
+                self.access_key,
+                self.secret_key,
+                self.session_token,
+            ),
+            source,
+        )
+
+
+class DuckDBReplica(ReplicaResource):
+    """DuckDB files in a directory; `<directory>/<resource key>.duckdb` is what readers open."""
+
+    kind: ClassVar[str] = "duckdb"
+
+    directory: str
+
+    def replica(self, name: str, replication: str) -> Replica:
+        from repl_pipelines.replicas.duckdb import DuckDBReplica as Engine
+
+        return Engine(name, Path(self.directory), replication)
+
+
+class PostgresReplica(ReplicaResource):
+    """A PostgreSQL database to replicate to, under the schemas of the source."""
+
+    kind: ClassVar[str] = "postgres"
+
+    host: str
+    port: int = 5432
+    dbname: str
+    user: str
+    password: str | None = Field(default=None, description=_HIDDEN)
+    sslmode: str | None = Field(default=None, description="As libpq knows it: require, ...")
+
+    def replica(self, name: str, replication: str) -> Replica:
+        from repl_pipelines.replicas.postgres import PostgresReplica as Engine
+
+        return Engine(name, _dsn(self), replication)
+
+
+def _dsn(given: PostgresSource | PostgresReplica) -> str:
+    parts = {
+        "host": given.host,
+        "port": str(given.port),
+        "dbname": given.dbname,
+        "user": given.user,
+        "password": given.password,
+        "sslmode": given.sslmode,
+    }
+    return make_conninfo("", **{name: value for name, value in parts.items() if value is not None})

@@ -1,0 +1,183 @@
+"""Validation assets: every copy held against its source at one position, while writers go on."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from repl_pipelines.errors import ReplicationError, TerminalError
+from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.orchestration import checks, specs
+from repl_pipelines.orchestration.engine import engine
+from repl_pipelines.orchestration.metadata import position_metadata, proof_table
+from repl_pipelines.orchestration.names import VALIDATION
+from repl_pipelines.orchestration.outcome import Outcome
+from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.sync.report import Proof
+
+Results = Iterator[dg.MaterializeResult[Any]]
+_HISTORY = 1000  # evaluations of a check that are looked through for partitions found unequal
+
+
+def plain_assets(plan: Plan) -> dg.AssetsDefinition:
+    """Validation of tables without partitions, and of the source as a whole."""
+
+    @dg.multi_asset(
+        name=f"{plan.name}_proofs",
+        specs=[
+            *(specs.validation(plan, table) for table in plan.plain),
+            specs.whole(plan, VALIDATION),
+        ],
+        check_specs=[spec for table in plan.plain for spec in checks.equal_specs(plan, table)],
+        can_subset=True,
+        pool=plan.name,
+        required_resource_keys=plan.required,
+        description=f"Proves the copies of `{plan.name}` equal, or shows where they are not.",
+    )
+    def validate(context: dg.AssetExecutionContext) -> Results:
+        yield from _ValidationRun(plan, context).whole()
+
+    return validate
+
+
+def ranged_assets(plan: Plan, table: Table) -> dg.AssetsDefinition:
+    """Validation of one table that is kept by time range."""
+    spec = specs.validation(plan, table)
+
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
+        check_specs=checks.equal_specs(plan, table),
+        can_subset=True,
+        pool=plan.name,
+        backfill_policy=plan.backfill,
+        required_resource_keys=plan.required,
+    )
+    def validate(context: dg.AssetExecutionContext) -> Results:
+        yield from _ValidationRun(plan, context).ranges(table)
+
+    return validate
+
+
+class _ValidationRun:
+    """A difference is recorded with its evidence, and fails the run after the rest is done."""
+
+    def __init__(self, plan: Plan, context: dg.AssetExecutionContext) -> None:
+        self.plan = plan
+        self.context = context
+        self.outcome = Outcome(context)
+        self.engine = engine(plan, context.resources, context.log)
+
+    def whole(self) -> Results:
+        """Any selection of tables; ranged ones belong to the layer as a whole."""
+        tables = self.plan.chosen(VALIDATION, self.context.selected_asset_keys)
+        proofs = self._prove(list(tables))
+        for table in tables.values():
+            own = [proof for proof in proofs if proof.table == table.name]
+            if table.mode is Mode.PARTITION:
+                self._log_news(table, own)
+            elif own and self._log_proofs(own):
+                key = self.plan.key(VALIDATION, table.name)
+                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(own))
+        whole = self.plan.names.whole(VALIDATION)
+        if whole in self.context.selected_asset_keys and proofs:
+            if all(proof.proven for proof in proofs):
+                yield dg.MaterializeResult(asset_key=whole, metadata=_metadata(proofs))
+            else:
+                self.context.log_event(dg.AssetObservation(whole, metadata=_metadata(proofs)))
+        self.outcome.raise_failures()
+
+    def ranges(self, table: Table) -> Results:
+        """Partitions are reported one by one: a result would count for all of them."""
+        keys = list(self.context.partition_keys)
+        proofs = self._prove([table.name], {table.name: keys})
+        for partition in keys:
+            own = [proof for proof in proofs if proof.partition == partition]
+            if not own:
+                self.outcome.failed(
+                    f"{table.name}/{partition}",
+                    TerminalError(
+                        "Nothing was replicated of it yet, so nothing can be compared.",
+                        f"Materialize {self.plan.key(self.plan.names.lake, table.name)} first.",
+                    ),
+                )
+            elif self._log_proofs(own):
+                self._log_equal(own)
+        self.outcome.raise_failures()
+        yield from ()
+
+    def _prove(
+        self, tables: list[TableName], partitions: dict[TableName, list[str]] | None = None
+    ) -> Sequence[Proof]:
+        run = self.context.run.run_id
+        try:
+            verdict = self.engine.prove(tables, partitions=partitions, run=run)
+        except ReplicationError as error:
+            self.outcome.failed("validation", error)
+            return ()
+        self.outcome.tables_failed(verdict.failed)
+        return verdict.proofs
+
+    def _log_proofs(self, proofs: Sequence[Proof]) -> bool:
+        """Record the verdict on every copy of a table, or of a partition; whether all are equal."""
+        for proof in proofs:
+            checks.record(self.context, checks.equal(self.plan, proof))
+            if not proof.proven:
+                partition = f"/{proof.partition}" if proof.partition is not None else ""
+                groups = ", ".join(difference.group for difference in proof.differences[:5])
+                self.outcome.differs(
+                    f"{proof.table}{partition} in {proof.copy}",
+                    f"differs from the source in {len(proof.differences)} groups ({groups}): "
+                    f"{proof.source.rows:,} rows in the source, {proof.figure.rows:,} in the copy; "
+                    f"check `{checks.equal_name(proof.copy)}` lists them.",
+                )
+        if all(proof.proven for proof in proofs):
+            return True
+        key, partition = self.plan.key(VALIDATION, proofs[0].table), proofs[0].partition or None
+        self.context.log_event(
+            dg.AssetObservation(key, partition=partition, metadata=_metadata(proofs))
+        )
+        return False
+
+    def _log_equal(self, proofs: Sequence[Proof]) -> None:
+        key, partition = self.plan.key(VALIDATION, proofs[0].table), proofs[0].partition or None
+        event = dg.AssetMaterialization(key, partition=partition, metadata=_metadata(proofs))
+        self.context.log_event(event)
+
+    def _log_news(self, table: Table, proofs: Sequence[Proof]) -> None:
+        """All partitions were proven; those whose verdict is not the recorded one are recorded."""
+        key = self.plan.key(VALIDATION, table.name)
+        green = self.context.instance.get_materialized_partitions(key) - self._red(key)
+        by_partition: dict[str, list[Proof]] = {}
+        for proof in proofs:
+            by_partition.setdefault(proof.partition or "", []).append(proof)
+        for partition, own in sorted(by_partition.items()):
+            equal = all(proof.proven for proof in own)
+            if not (equal and partition in green) and self._log_proofs(own):
+                self._log_equal(own)
+
+    def _red(self, key: dg.AssetKey) -> set[str]:
+        """Partitions that were found unequal when they were last compared."""
+        red: set[str] = set()
+        for copy in checks.copies(self.plan):
+            history = self.context.instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(key, checks.equal_name(copy)), limit=_HISTORY
+            )
+            newest = {record.partition: record for record in reversed(history)}
+            red |= {p for p, record in newest.items() if p and record.status.value == "FAILED"}
+        return red
+
+
+def _metadata(proofs: Collection[Proof]) -> dict[str, Any]:
+    """What was compared, copy by copy."""
+    first = next(iter(proofs))
+    rows = {(proof.table, proof.partition): proof.source.rows for proof in proofs}
+    return {
+        **position_metadata(first.position),
+        "sync": max(proof.sync for proof in proofs),
+        "dagster/row_count": sum(rows.values()),
+        "copies compared": len(proofs),
+        "copies that differ": sum(not proof.proven for proof in proofs),
+        "seconds": round(sum(proof.seconds for proof in proofs), 3),
+        "proofs": proof_table(proofs),
+    }

@@ -1,0 +1,157 @@
+"""The component `repl_pipelines.Replication`: YAML to assets, checks, jobs and schedules."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
+from dagster._core.storage.defs_state.base import DefsStateStorage
+from dagster.components.resolved.core_models import (
+    MultiRunBackfillPolicyModel,
+    SingleRunBackfillPolicyModel,
+    resolve_backfill_policy,
+)
+from dagster.components.utils.defs_state import (
+    DefsStateConfig,
+    DefsStateConfigArgs,
+    ResolvedDefsStateConfig,
+)
+from pydantic import Field
+
+from repl_pipelines.errors import DeclarationError, TransientError
+from repl_pipelines.orchestration import state
+from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
+from repl_pipelines.orchestration.connections import Connections
+from repl_pipelines.orchestration.declaration import Tables, declarations, wrong_cron
+from repl_pipelines.orchestration.names import Names
+from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.orchestration.scaffolder import ReplicationScaffolder
+from repl_pipelines.orchestration.yaml_position import WrongField, located
+
+Backfill = Annotated[
+    dg.BackfillPolicy,
+    dg.Resolver(
+        resolve_backfill_policy,
+        model_field_type=SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel,
+    ),
+]
+
+
+@dg.scaffold_with(ReplicationScaffolder)
+class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
+    """Keeps tables of one source equal in a lake and in replicas, and proves it.
+
+    The tables are looked up in the source when the state is refreshed (`dg utils
+    refresh-defs-state`; `dg dev` does it by itself), so that loading needs no database.
+    """
+
+    source: str = Field(description="Resource to read from; also names the replication.")
+    lake: str = Field(default="lake", description="Resource that holds the lake.")
+    replicas: list[str] = Field(
+        default=[], description="Resources to keep as current copies, fed from the lake."
+    )
+    tables: Tables = Field(
+        default="*",
+        description="A name or pattern, or a list of names, patterns and mappings.",
+    )
+    schedule: str | None = Field(default="*/5 * * * *", description="When to sync (cron, UTC).")
+    validation: str | None = Field(
+        default="0 * * * *", description="When to prove all copies equal (cron, UTC)."
+    )
+    backfill: Backfill = Field(
+        default=dg.BackfillPolicy.multi_run(30), description="Partitions of one backfill run."
+    )
+    lag_limit: int = Field(
+        default=900, description="Seconds a copy may be behind before its check fails."
+    )
+    resources: str = Field(
+        default="resources:RESOURCES",
+        description="Where the resources are defined, as `module:dictionary`.",
+    )
+    defs_state: ResolvedDefsStateConfig = DefsStateConfigArgs.local_filesystem()
+
+    @property
+    def defs_state_config(self) -> DefsStateConfig:
+        key = f"{type(self).__name__}[{self.source}]"
+        return DefsStateConfig.from_args(self.defs_state, default_key=key)
+
+    def write_state_to_path(self, state_path: Path) -> None:
+        """Look the declared tables up in the source."""
+        resource = self._connections().source.process_config_and_initialize()
+        state.write(state_path, resource.source(self.source).discover(declarations(self.tables)))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """In development the tables are looked up first.
+
+        While that is impossible, because the source is down or its secrets are elsewhere, what
+        was known before has to do.
+        """
+        try:
+            self._check()
+            return super().build_defs(context)
+        except WrongField as error:
+            raise located(context, error.path, error) from error
+        except DeclarationError as error:
+            raise located(context, self._blamed(error), error) from error
+        except (TransientError, dg.DagsterInvalidConfigError) as error:
+            warnings.warn(f"Tables of {self.source!r} were not looked up: {error}", stacklevel=2)
+        loading = DefinitionsLoadContext.get()
+        storage = DefsStateStorage.get()
+        with loading.state_path(self.defs_state_config, storage, context.project_root) as path:
+            return self.build_defs_from_state(context, path)
+
+    def build_defs_from_state(
+        self,
+        context: dg.ComponentLoadContext,  # noqa: ARG002 - the component interface
+        state_path: Path | None,
+    ) -> dg.Definitions:
+        found = self._connections()
+        if state_path is None:
+            warnings.warn(
+                f"The tables of {self.source!r} are not known yet; run `{REFRESH}` where the "
+                "database can be reached.",
+                stacklevel=2,
+            )
+            return undiscovered(self.source)
+        names = Names(self.source, self.lake, tuple(self.replicas))
+        tables = state.read(state_path)
+        names.refuse_collisions(tables)
+        plan = Plan(
+            names=names,
+            tables=tuple(tables),
+            declarations=tuple(declarations(self.tables)),
+            kinds={
+                self.source: found.source.kind,
+                self.lake: found.lake.kind,
+                **{name: replica.kind for name, replica in found.replicas.items()},
+            },
+            lag_limit=self.lag_limit,
+            backfill=self.backfill,
+        )
+        return definitions(plan, self.schedule, self.validation)
+
+    def _check(self) -> None:
+        """What a template may have brought in, and the YAML's own check cannot see."""
+        for field in ("schedule", "validation"):
+            wrong = wrong_cron(getattr(self, field) or "@daily")
+            if wrong:
+                raise WrongField([field], f"{wrong}.", "For example: '*/5 * * * *'.")
+        if self.lag_limit <= 0:
+            raise WrongField(["lag_limit"], "the limit is not positive.", "Give seconds.")
+        for key in (self.source, self.lake, *self.replicas):
+            if not key.isidentifier():
+                raise WrongField(
+                    [], f"{key!r} cannot name a resource.", "Use letters, digits and underscores."
+                )
+
+    def _connections(self) -> Connections:
+        return Connections.find(self.resources, self.source, self.lake, self.replicas)
+
+    def _blamed(self, error: DeclarationError) -> list[str | int]:
+        """The item of `tables` that an error of discovery speaks of."""
+        for i, table in enumerate(self.tables if isinstance(self.tables, list) else []):
+            name = table if isinstance(table, str) else table.name
+            if name in error.what:
+                return ["tables", i]
+        return ["tables"]

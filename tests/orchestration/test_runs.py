@@ -1,0 +1,177 @@
+"""Runs in process, on the real engine and real servers."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from tests.orchestration.conftest import YAML
+from tests.orchestration.project import Project, failure, materialized
+
+TABLES = ("countries", "orders")
+
+
+def test_a_sync_moves_everything_in_one_snapshot(project: Project) -> None:
+    result = project.job("shop_sync")
+    assert result.success, failure(result)
+    layers = ("lake", "duckdb", "postgres")
+    expected = {f"{layer}/shop/{t}" for layer in layers for t in (*TABLES, "_syncs", "events")}
+    assert materialized(result) == expected
+    days = {f"2026-11-0{day}" for day in range(1, 5)}
+    for layer in layers:
+        key = dg.AssetKey([layer, "shop", "events"])
+        assert project.instance.get_materialized_partitions(key) == days
+    positions = {project.newest(f"lake/shop/{t}")["position"] for t in TABLES}
+    positions |= {project.newest("lake/shop/events", day)["position"] for day in days}
+    assert len(positions) == 1
+    assert project.newest("lake/shop/orders")["dagster/row_count"] == 30
+    assert project.newest("lake/shop/events", "2026-11-02")["dagster/partition_row_count"] == 5
+    assert project.newest("duckdb/shop/orders")["dagster/row_count"] == 30
+    assert project.check("lake/shop/orders", "proven") == "SUCCEEDED"
+    assert project.check("lake/shop/events", "proven", "2026-11-02") == "SUCCEEDED"
+    assert project.check("postgres/shop/_syncs", "lag") == "SUCCEEDED"
+    assert project.sql("select count(*) from orders", dsn=project.replica) == [(30,)]
+
+
+def test_only_what_is_selected_is_synced(project: Project) -> None:
+    result = project.run("lake/shop/orders", "duckdb/shop/orders")
+    assert result.success, failure(result)
+    assert materialized(result) == {"lake/shop/orders", "duckdb/shop/orders"}
+
+
+def test_a_range_of_partitions_is_one_run_with_numbers_of_their_own(project: Project) -> None:
+    assert project.job("shop_sync").success
+    project.sql("delete from events where at >= '2026-11-02' and at < '2026-11-03' and id > 5")
+    project.sql("insert into events values (100, '2026-11-03 08:00+00', 'late')")
+    tags = {
+        "dagster/asset_partition_range_start": "2026-11-02",
+        "dagster/asset_partition_range_end": "2026-11-06",
+    }
+    keys = ("lake/shop/events", "duckdb/shop/events", "postgres/shop/events")
+    result = project.run(*keys, tags=tags)
+    assert result.success, failure(result)
+    rows = {
+        day: project.newest("lake/shop/events", f"2026-11-0{day}")["dagster/partition_row_count"]
+        for day in (2, 3, 6)
+    }
+    assert rows == {2: 2, 3: 6, 6: 0}
+    assert project.check("lake/shop/events", "proven", "2026-11-06") == "SUCCEEDED"
+    assert project.sql("select count(*) from events", dsn=project.replica) == [(18,)]
+
+
+def test_a_failing_table_does_not_stop_the_others_and_is_retried_alone(project: Project) -> None:
+    project.sql("alter table orders add column amount numeric(5,2)")
+    project.sql("update orders set amount = 'NaN', updated_at = now() where id = 7")
+    project.refresh()
+    result = project.job("shop_sync")
+    assert not result.success
+    assert "public.orders" in failure(result)
+    assert "amount" in failure(result)
+    done = materialized(result)
+    assert {"lake/shop/countries", "duckdb/shop/countries", "postgres/shop/_syncs"} <= done
+    assert not {key for key in done if key.endswith("orders")}
+    run = project.instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["dagster/retry_strategy"] == "FROM_ASSET_FAILURE"
+    assert run.tags["dagster/retry_on_asset_or_op_failure"] == "false"  # it is no passing fault
+    assert run.execution_plan_snapshot_id is not None
+    plan = project.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    again, _ = project.instance.run_domain.get_keys_to_reexecute(result.run_id, plan)
+    assert {key.to_user_string() for key in again} == {
+        f"{layer}/shop/orders" for layer in ("lake", "duckdb", "postgres")
+    }
+
+
+def test_a_replica_that_fails_leaves_lake_and_the_other_replica_done(project: Project) -> None:
+    directory = project.root / "replica"
+    directory.write_text("in the way")  # no directory can be made here
+    result = project.job("shop_sync")
+    assert not result.success
+    done = materialized(result)
+    assert {"lake/shop/orders", "postgres/shop/orders"} <= done
+    assert not {key for key in done if key.startswith("duckdb/")}
+
+
+def test_a_difference_is_red_and_shows_its_evidence(project: Project) -> None:
+    assert project.job("shop_sync").success
+    result = project.job("shop_validate")
+    assert result.success, failure(result)
+    assert project.check("validation/shop/orders", "equal_postgres") == "SUCCEEDED"
+    assert project.check("validation/shop/events", "equal_lake", "2026-11-02") == "SUCCEEDED"
+
+    project.sql("update orders set note = note || ' ' where id = 3", dsn=project.replica)
+    project.sql("delete from events where id = 1", dsn=project.replica)
+    result = project.job("shop_validate")
+    assert not result.success
+    assert "public.orders in postgres" in failure(result)
+    assert project.check("validation/shop/orders", "equal_postgres") == "FAILED"
+    assert project.check("validation/shop/orders", "equal_lake") == "SUCCEEDED"
+    assert project.check("validation/shop/events", "equal_postgres", "2026-11-02") == "FAILED"
+    assert "validation/shop/orders" not in materialized(result)
+    assert "validation/shop/countries" in materialized(result)
+    [evidence] = [
+        e.metadata["differences"].records
+        for e in result.get_asset_check_evaluations()
+        if not e.passed and e.asset_key.path[-1] == "orders"
+    ]
+    assert len(evidence) == 1
+    assert evidence[0].data["source checksum"] != evidence[0].data["copy checksum"]
+
+    config = {"ops": {"shop_copies": {"config": {"recopy": ["orders", "events"]}}}}
+    assert project.job("shop_sync", run_config=config).success
+    result = project.job("shop_validate")
+    assert result.success, failure(result)
+    assert project.check("validation/shop/events", "equal_postgres", "2026-11-02") == "SUCCEEDED"
+
+
+def test_a_partition_is_validated_alone(project: Project) -> None:
+    result = project.run("validation/shop/events", partition_key="2026-11-02")
+    assert not result.success
+    assert "Nothing was replicated of it yet" in failure(result)
+    assert project.job("shop_sync").success
+    project.sql("delete from events where id = 1", dsn=project.replica)
+    tags = {
+        "dagster/asset_partition_range_start": "2026-11-01",
+        "dagster/asset_partition_range_end": "2026-11-04",
+    }
+    result = project.run("validation/shop/events", tags=tags)
+    assert not result.success
+    key = dg.AssetKey(["validation", "shop", "events"])
+    green = project.instance.get_materialized_partitions(key)
+    assert green == {"2026-11-01", "2026-11-03", "2026-11-04"}
+
+
+def test_an_unreachable_source_fails_the_run_yet_replicas_catch_up(project: Project) -> None:
+    assert project.run("lake/shop/countries", "lake/shop/orders").success
+    defs = project.defs()
+    assert defs.resources is not None
+    away = defs.resources["shop"].model_copy(update={"port": 1})
+    [job] = [job for job in defs.jobs or [] if job.name == "shop_sync"]
+    result = (
+        dg.Definitions.merge(project.defs(), dg.Definitions())
+        .resolve_job_def(job.name)
+        .execute_in_process(
+            instance=project.instance,
+            raise_on_error=False,
+            resources={**defs.resources, "shop": away},
+        )
+    )
+    assert not result.success
+    assert "cannot be reached" in failure(result)
+    assert "duckdb/shop/countries" in materialized(result)
+
+
+def test_a_name_to_recopy_that_matches_nothing_is_an_error(project: Project) -> None:
+    config = {"ops": {"shop_copies": {"config": {"recopy": ["ordres"]}}}}
+    result = project.job("shop_sync", run_config=config)
+    assert not result.success
+    assert "ordres" in failure(result)
+
+
+def test_a_new_table_is_replicated_and_named(make_project: Callable[..., Project]) -> None:
+    project = make_project(YAML.replace("- countries", '- "*"'))
+    project.refresh()
+    project.sql("create table gifts (id int primary key)", "insert into gifts values (1)")
+    result = project.job("shop_sync")
+    assert result.success, failure(result)
+    assert "lake/shop/gifts" in materialized(result)
+    assert project.sql("select count(*) from gifts", dsn=project.replica) == [(1,)]
