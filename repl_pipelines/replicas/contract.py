@@ -24,7 +24,8 @@ class Applied:
 class View(Protocol):
     """One consistent look at a replica: the rows as of one of its syncs."""
 
-    sync: int
+    @property
+    def sync(self) -> int: ...
 
     def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
         """Counts and checksums over the rows, grouped as a source groups them.

@@ -35,6 +35,7 @@ _UNAVAILABLE = (
     duckdb.FatalException,
     duckdb.ConnectionException,
     duckdb.OutOfMemoryException,
+    duckdb.TransactionException,  # a commit that the disk refused
 )
 
 
@@ -87,6 +88,7 @@ class DuckDBReplica:
             with self._reader() as (reader, catalog):
                 before = read_state(reader, catalog, self.replication, str(self.files.link))
             with closing(lake.own_session()) as session:
+                _make_room(session, lake, tables)
                 return self._apply(session, lake, tables, before, run)
 
     @contextmanager
@@ -166,11 +168,21 @@ class DuckDBReplica:
         """The published file, or an empty database, and the name of its catalog."""
         published = self.files.published()
         with _translated(self.files.link):
-            session = duck.connect((), published or ":memory:", read_only=published is not None)
+            session = _open_published(published) if published else duck.connect()
         with closing(session):
             row = session.execute("SELECT current_database()").fetchone()
             assert row
             yield session, row[0]
+
+
+def _open_published(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        return duck.connect((), path, read_only=True)
+    except duckdb.ConnectionException:
+        # Somebody in this process reads it too; one process must open a file in one way.
+        session = duckdb.connect(str(path), read_only=True)
+        session.execute("SET TimeZone = 'UTC'")
+        return session
 
 
 @dataclass(frozen=True)
@@ -194,6 +206,13 @@ class _DuckDBView:
             cursor.execute("SET TimeZone = 'UTC'")
             query = duckdb_figures_sql(table, relation, buckets)
             return Figures.gather(cursor.execute(query).fetchall())
+
+
+def _make_room(session: duckdb.DuckDBPyConnection, lake: Lake, tables: Sequence[Table]) -> None:
+    """Writing takes DuckDB a few buffers of 256 KiB a column, however few the rows are."""
+    widest = max((len(table.columns) for table in tables), default=0)
+    memory = max(lake.limits.memory, widest * 2**20)
+    session.execute(f"SET memory_limit = '{memory // 2**20}MiB'")
 
 
 def _steps(news: News, state: State, tables: Sequence[Table]) -> list[Step]:

@@ -5,10 +5,12 @@ a crash leaves nothing. Then one transaction merges every table and writes the s
 the rows of before until it commits and are blocked only where a table's shape has changed.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import psycopg
 
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.failpoints import reach
@@ -16,11 +18,11 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
-from repl_pipelines.replicas.contract import Applied
+from repl_pipelines.replicas.contract import Applied, View
 from repl_pipelines.replicas.figures import postgres_figures_sql
-from repl_pipelines.replicas.news import News, Way
+from repl_pipelines.replicas.news import News, State, Way
 from repl_pipelines.replicas.postgres_merge import Merge, qualified, shape
-from repl_pipelines.replicas.postgres_session import Connection, connect, lock, send
+from repl_pipelines.replicas.postgres_session import Connection, connect, lock, locked, send
 from repl_pipelines.replicas.postgres_stage import fill
 from repl_pipelines.replicas.postgres_state import STATE_SCHEMA, read_state, write_state
 
@@ -68,11 +70,13 @@ class PostgresReplica:
                 self._write(connection, lake, news, merges, run)
             return {merge.step.table.name: merge.applied(news.sync) for merge in merges}
 
-    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+    @contextmanager
+    def view(self) -> Generator[View]:
         with self._connect() as connection:
-            query = postgres_figures_sql(table, qualified(table.name), buckets)
-            rows: Any = send(connection, query).fetchall()
-        return Figures.gather(rows)
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            with connection.transaction():
+                yield _PostgresView(connection, read_state(connection, self.replication, self.name))
 
     def read_sql(self, table: Table) -> str:
         return f"SELECT * FROM {quote(table.name.schema)}.{quote(table.name.name)};"
@@ -90,13 +94,39 @@ class PostgresReplica:
             for number, merge in enumerate(merges):
                 merge.step, merge.stage = fill(connection, session, lake, merge.step, number)
         reach("replica.staged")
-        with connection.transaction():
-            for merge in merges:
-                merge.carry_out()
-            write_state(connection, self.replication, news.sync, run, [m.record() for m in merges])
-            reach("replica.merged")
+        merging = STATE_SCHEMA
+        try:
+            with connection.transaction():
+                for merge in merges:
+                    merging = qualified(merge.step.table.name)
+                    merge.carry_out()
+                records = [merge.record() for merge in merges]
+                write_state(connection, self.replication, news.sync, run, records)
+                reach("replica.merged")
+        except psycopg.errors.LockNotAvailable as error:
+            raise locked(connection, merging, self.name) from error
         reach("replica.committed")
 
     def _connect(self) -> AbstractContextManager[Connection]:
         application = f"repl_pipelines {self.replication}"
         return connect(self.dsn, self.name, application, self.patience)
+
+
+@dataclass(frozen=True)
+class _PostgresView:
+    """One transaction of one snapshot."""
+
+    connection: Connection
+    state: State
+
+    @property
+    def sync(self) -> int:
+        return self.state.sync
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        held = self.state.tables.get(table.name)
+        if held is None or held.shape != shape(table):
+            return Figures({})
+        query = postgres_figures_sql(table, qualified(table.name), buckets)
+        rows: Any = send(self.connection, query).fetchall()
+        return Figures.gather(rows)

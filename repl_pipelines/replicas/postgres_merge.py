@@ -86,10 +86,12 @@ class Merge:
         """Touch only rows that differ in any bit: `*=` compares stored images, not meaning."""
         assert self.stage
         names = [quote(column.name) for column in self.step.table.columns]
-        old, new = (", ".join(f"{alias}.{name}" for name in names) for alias in "ts")
+        rows = (", ".join(f"{alias}.{name}" for name in names) for alias in "ts")
+        # As records: between two ROW(...) an operator is applied column by column.
+        old, new = (f"ROW({row})::record" for row in rows)
         self._delete(
             f"WHERE NOT EXISTS (SELECT FROM {self.stage.name} AS s"
-            f" WHERE {self._same_key} AND ROW({old}) OPERATOR(pg_catalog.*=) ROW({new}))"
+            f" WHERE {self._same_key} AND {old} OPERATOR(pg_catalog.*=) {new})"
         )
         self._insert(f"NOT EXISTS (SELECT FROM {self._target} AS t WHERE {self._same_key})")
 
@@ -160,7 +162,7 @@ def _drop(connection: Connection, name: TableName, *, ours: bool) -> list[str]:
         send(connection, f"DROP TABLE {qualified(name)}")
     except psycopg.errors.DependentObjectsStillExist as error:
         raise DeclarationError(
-            f"{name} has a new shape, but the replica cannot give it: {error.diag.message_detail}",
+            f"{name} has a new shape, but the replica cannot give it: {error.diag.message_detail}.",
             "Drop what depends on the table, sync, and create it again.",
         ) from error
     return [str(grant) for (grant,) in grants]

@@ -75,6 +75,23 @@ def lock(connection: Connection, replica: str) -> None:
         ) from error
 
 
+def locked(connection: Connection, table: str, replica: str) -> ReplicaUnavailable:
+    """The error for a lock on `table` (SQL) that was not to be had: it names who has some."""
+    holders = first(
+        connection,
+        "SELECT string_agg(DISTINCT format('server process %%s (%%s, %%s)', a.pid, a.usename,"
+        " coalesce(nullif(a.application_name, ''), a.backend_type)), ', ')"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.relation = to_regclass(%s) AND l.granted AND l.pid <> pg_backend_pid()",
+        [table],
+    )
+    return ReplicaUnavailable(
+        f"A lock on {table} of replica {replica} was not to be had in time; nothing was applied."
+        f" Locks there: {holders or 'none any more'}.",
+        "Wait until they end, or end them with pg_terminate_backend(); then apply again.",
+    )
+
+
 @contextmanager
 def _translated(replica: str) -> Generator[None]:
     try:
