@@ -42,10 +42,16 @@ def same_key(table: Table) -> str:
 
 
 def latest_sql(table: Table, changes: str) -> str:
-    """The newest change of each key in a relation of changes (SQL)."""
+    """The newest change of each key in a relation of changes (SQL).
+
+    Only keys and numbers are held in memory; the rows, which may be wide, stream past them.
+    """
+    order = "{'batch': _rp_batch, 'seq': _rp_seq}"
+    key = column_list(table.key)
+    newest = f"SELECT {key}, max({order}) AS _rp_newest FROM ({changes}) GROUP BY {key}"
     return (
-        f"SELECT * FROM ({changes}) QUALIFY row_number() OVER (PARTITION BY "
-        f"{column_list(table.key)} ORDER BY _rp_batch DESC, _rp_seq DESC) = 1"
+        f"SELECT * FROM ({changes}) AS base WHERE EXISTS (SELECT 1 FROM ({newest}) AS changed "
+        f"WHERE changed._rp_newest = {order} AND {same_key(table)})"
     )
 
 

@@ -19,6 +19,8 @@ from repl_pipelines.model.table import Table
 
 # A new base file ends at this size; a base file below a quarter of it is merged with others.
 FILE_BYTES = 128 * 2**20
+# Rows are gathered in memory up to this; wide ones make short row groups, also for their readers.
+ROW_GROUP_BYTES = 16 * 2**20
 # So much is rewritten at a time, and so much local disk is needed.
 PIECE_BYTES = 512 * 2**20
 
@@ -147,6 +149,7 @@ def _write(session: duckdb.DuckDBPyConnection, query: str, folder: Path) -> list
     target = folder / "rows"
     session.execute(
         f"COPY ({query}) TO {literal(str(target))} "
-        f"(FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES})"
+        f"(FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES}, "
+        f"ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES})"
     )
     return sorted(target.iterdir()) if target.is_dir() else [target]

@@ -1,5 +1,6 @@
 """The lake of one source: its tables, its journal, and DuckDB sessions that can read them."""
 
+import threading
 from datetime import timedelta
 
 import duckdb
@@ -29,6 +30,8 @@ class Lake:
         self.store = store
         self.source = source
         self.limits = limits or duck.Limits()
+        self._lock = threading.Lock()
+        self._secret = ""
         self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
         self.journal = Journal(store, journal_location(source), self.session)
 
@@ -37,19 +40,25 @@ class Lake:
 
     def session(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB session that reads this lake, within one memory bound; the caller closes it."""
-        return self._duckdb.session()
+        session = self._duckdb.session()
+        secret = self.store.secret_sql
+        with self._lock:
+            if secret != self._secret:  # credentials of a chain were renewed
+                session.execute(secret)
+                self._secret = secret
+        return session
 
     def own_session(self) -> duckdb.DuckDBPyConnection:
         """The same with a DuckDB of its own: what it attaches is closed with it."""
         session = duck.connect(("httpfs",), limits=self.limits)
         self._prepare(session)
+        session.execute(self.store.secret_sql)
         return session
 
     def _prepare(self, session: duckdb.DuckDBPyConnection) -> None:
         session.execute(f"SET http_timeout = {READ_SECONDS}")
         session.execute(f"SET http_retries = {ATTEMPTS}")
         session.execute("SET http_retry_backoff = 2")
-        session.execute(self.store.secret_sql)
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
         """Delete files that neither the newest state nor a version within `retention` needs."""

@@ -10,6 +10,7 @@ import pytest
 from repl_pipelines.errors import DeclarationError, StoreRefused, StoreUnavailable
 from repl_pipelines.lake import store as store_module
 from repl_pipelines.lake.lake import FAILPOINTS
+from repl_pipelines.lake.store import Store
 from tests.faults import FaultProxy, accepted, answer_lost, dropped, error, expired
 from tests.lake.copies import ITEMS, copy_of, store
 from tests.servers import Bucket
@@ -87,6 +88,19 @@ def test_credentials_of_the_environment(bucket: Bucket, monkeypatch: pytest.Monk
     copy.lake.store.probe()
     copy.copy("SELECT 1::BIGINT AS id, 'one' AS name")
     assert copy.rows() == [(1, "one")]
+
+
+def test_renewed_credentials_reach_open_lakes(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_of(ITEMS, bucket)
+    copy.copy("SELECT 1::BIGINT AS id, 'one' AS name")
+    query = copy.place.rows_sql(copy.table)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_credentials", lambda _: (bucket.access_key, "outdated", None))
+        with pytest.raises(StoreRefused):
+            copy.run(query)
+    assert copy.run(query) == [(1, "one")]
 
 
 def test_an_unreachable_endpoint(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
