@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 from boto3.s3.transfer import TransferConfig
+from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -49,7 +49,7 @@ class Store:
 
     @cached_property
     def _session(self) -> Any:
-        return boto3.session.Session(
+        return Session(
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             aws_session_token=self.session_token,
