@@ -7,7 +7,7 @@ import duckdb
 
 from repl_pipelines.duck import literal
 from repl_pipelines.errors import ForeignReplica
-from repl_pipelines.replicas.duckdb_files import ReplicaFiles, wal
+from repl_pipelines.replicas.duckdb_files import ReplicaFiles
 from repl_pipelines.replicas.duckdb_state import CATALOG, read_state
 from repl_pipelines.replicas.news import State
 
@@ -23,13 +23,12 @@ class Spare:
 def open_spare(session: duckdb.DuckDBPyConnection, files: ReplicaFiles, replication: str) -> Spare:
     """Attach an unpublished file that nobody reads, or a copy of the published one, or a new one.
 
-    Removes the files that are of no use: left by a crash, or held by readers who have gone since.
+    Removes the files that are of no use: damaged, or held by readers who have gone since. One that
+    a sync died on is of use: DuckDB recovers it to its last commit, which has its own number.
     """
     spare: Spare | None = None
     for path in files.unpublished():
-        if wal(path).exists():  # a sync died while writing to it
-            files.discard(path)
-        elif spare:
+        if spare:
             _remove_unless_held(session, files, path)
         else:
             spare = _attach_unpublished(session, files, path, replication)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -42,7 +42,11 @@ def postgres(replica: Replica) -> PostgresReplica:
 
 
 class TestPostgresReplica(ReplicaConformance):
-    FAILPOINTS = ("replica.staged", "replica.merged", "replica.committed")
+    FAILPOINTS: ClassVar = {
+        "replica.staged": False,
+        "replica.merged": False,
+        "replica.committed": True,
+    }
 
     @pytest.fixture
     def replica(self, replica_database: str) -> PostgresReplica:
