@@ -9,18 +9,17 @@ import duckdb
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
-from repl_pipelines.duck import literal
+from repl_pipelines.duck import parquet_options
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
 from repl_pipelines.lake.columns import META, column_list, delta_schema
 from repl_pipelines.lake.log import LakeFile, Log
 from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import Table
 
 # A new base file ends at this size; a base file below a quarter of it is merged with others.
 FILE_BYTES = 128 * 2**20
-# Rows are gathered in memory up to this; wide ones make short row groups, also for their readers.
-ROW_GROUP_BYTES = 16 * 2**20
 # So much is rewritten at a time, and so much local disk is needed.
 PIECE_BYTES = 512 * 2**20
 
@@ -66,12 +65,13 @@ class Fold:
         if not changes or newest is None:
             return None
         batch = max(one["batch"] for one in newest.content)
+        options = parquet_options(self.table.columns)
         added: list[LakeFile] = []
         with store_errors(f"Folding the lake's {self.log.what}"), self.session() as session:
             stale = self._stale(session, files, changes)
             for query in self._pieces(stale, changes):
                 with tempfile.TemporaryDirectory(dir=self.directory) as folder:
-                    parts = _write(session, query, Path(folder))
+                    parts = _write(session, query, Path(folder), options)
                     added += upload(parts, layer="base", batch=batch)
         reach("fold.uploaded")
         return self._commit(handle, added, [*stale, *changes])
@@ -145,11 +145,11 @@ def _groups(files: Sequence[LakeFile]) -> Iterator[list[LakeFile]]:
         yield group
 
 
-def _write(session: duckdb.DuckDBPyConnection, query: str, folder: Path) -> list[Path]:
+def _write(
+    session: duckdb.DuckDBPyConnection, query: str, folder: Path, options: str
+) -> list[Path]:
     target = folder / "rows"
     session.execute(
-        f"COPY ({query}) TO {literal(str(target))} "
-        f"(FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES}, "
-        f"ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES})"
+        f"COPY ({query}) TO {literal(str(target))} ({options}, FILE_SIZE_BYTES {FILE_BYTES})"
     )
     return sorted(target.iterdir()) if target.is_dir() else [target]

@@ -1,6 +1,6 @@
 """What a source must be able to do; the conformance suite runs every source through it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,12 @@ class Snapshot(Protocol):
 
     def extract(
         self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
-    ) -> Iterator[Part]:
+    ) -> Generator[Part]:
         """Write the selected rows to Parquet files in `directory`, in lake types, part by part.
 
-        Each row also gets the constant columns of `stamp`. Memory is bounded by settings, not by
-        the table. Raises ValueNotRepresentable, SourceUnavailable.
+        Each row also gets the constant columns of `stamp`. Memory and disk are bounded by
+        settings, not by the table. Close it: then nothing is read or written any more. Raises
+        ValueNotRepresentable, SourceUnavailable.
         """
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from repl_pipelines.duck import parquet_options
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.table import LakeFile, Replace
@@ -51,6 +52,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
     found = tuple(int(d.group) for d in differences(source, copy))
     if len(found) > max(WHOLESALE * buckets, FEW):
+        work.misfits.clear()  # they are met again among all rows
         return copy_whole(work, source.coarsened(COARSE))
     if found:
         batch.reconciled = _repair(work, batch, Buckets(found, buckets))
@@ -66,6 +68,11 @@ def copy_range(work: Work, selection: Range) -> list[Entry]:
     replaced, and those that left the range are not taken for deleted.
     """
     table = work.table
+    if table.partition:
+        raise DeclarationError(
+            f"{table.name} consists of time partitions; a range of it cannot be copied again.",
+            "Name the partitions to copy instead.",
+        )
     column = table.column(selection.column)
     if not table.key or column.family is Family.TEXT:
         raise DeclarationError(
@@ -102,7 +109,7 @@ def _append(work: Work, batch: Batch, paths: Sequence[Path], *, ghosts: str) -> 
     target = work.directory / f"changes-{len(batch.files)}.parquet"
     query = _differing(work, batch, paths, ghosts)
     written = work.session.execute(
-        f"COPY ({query}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY ({query}) TO {literal(str(target))} ({parquet_options(work.table.columns)})"
     ).fetchone()
     rows = int(written[0]) if written else 0
     batch.files += work.upload([target], "changes") if rows else []

@@ -8,7 +8,6 @@ from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.table import LakeFile, Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figure, Figures
-from repl_pipelines.model.partitions import partition_predicate
 from repl_pipelines.model.selection import Everything, Partitions
 from repl_pipelines.sync.work import Work
 
@@ -62,12 +61,10 @@ def _copy_all_partitions(work: Work) -> list[Entry]:
 def copy_partitions(work: Work, source: Figures, keys: Collection[str]) -> list[Entry]:
     """Replace these partitions, each as a whole; those without rows in `source` become empty."""
     files, entries = _copy_partitions(work, source, sorted(keys))
-    replaced = Replace.partitions(frozenset(keys))
-    only = partition_predicate("duckdb", work.table, tuple(keys))
-    copy = work.figures(files, replaced, where=only)
     wanted = Figures({k: source.groups[k] for k in keys if k in source.groups})
-    work.prove(wanted, copy, "the copy of its partitions")
-    return commit(work, files, entries, replaced)
+    # These files are all that the partitions will consist of; the others are not read.
+    work.prove(wanted, work.figures(files, Replace.TABLE), "the copy of its partitions")
+    return commit(work, files, entries, Replace.partitions(keys))
 
 
 def _copy_partitions(

@@ -5,6 +5,7 @@ A sync claims its tables, opens one snapshot, brings every table's lake copy to 
 Replicas are moved from the lake alone. docs/exactness.md explains why the order matters.
 """
 
+import random
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -34,6 +35,8 @@ from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.prove import Verdict, prove
 from repl_pipelines.sync.report import Report, SyncReport
 from repl_pipelines.sync.work import Past, Work
+
+TURNS = 40  # racers take turns in the journal; each lost race means that another was published
 
 
 @dataclass(frozen=True)
@@ -184,13 +187,29 @@ class _SyncRun:
                 entries = [entry for task in tasks for entry in task.result()]
             position = snapshot.position
         reach("sync.before_journal")
-        number = 0
-        if entries:
-            number = self.replication.lake.journal.append(entries, self.request.run).number
+        number = self._publish(entries) if entries else 0
         reach("sync.published")
         self._fold()
         tables = {t.name: t for t in self.tables}
         return SyncReport(number, position, tuple(entries), self.failed, tables, self.seconds)
+
+    def _publish(self, entries: Sequence[Entry]) -> int:
+        """Journal the entries; the number of the sync that has them."""
+        lake = self.replication.lake
+        published = self.published
+        for turn in range(TURNS):
+            wanting = published.settle(entries)
+            if not wanting:
+                return published.number  # another run has published them with its own
+            try:
+                return lake.journal.append(wanting, self.request.run, after=published.number).number
+            except SyncInProgress:
+                time.sleep(random.uniform(0, 0.05 * (turn + 1)))
+                published = Published(lake)
+        raise SyncInProgress(
+            f"Other syncs were published {TURNS} times in a row before this one could be.",
+            "What it committed stays; the next sync publishes it.",
+        )
 
     def _table(self, table: Table, snapshot: Snapshot) -> list[Entry]:
         started = time.monotonic()
@@ -250,6 +269,8 @@ class _SyncRun:
                         copy.fold(table)
                 except ReplicationError as error:
                     self.failed[table.name] = error
+                except Exception as error:  # noqa: BLE001 - the sync itself is published
+                    self.failed[table.name] = _unexpected(table, error)
 
 
 def _named(name: str) -> TableName:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from repl_pipelines.model.entry import Action, Entry
@@ -20,23 +21,44 @@ def sync_partitions(
 ) -> list[Entry]:
     """Replace the `wanted` partitions, or those whose figures have moved since their last copy.
 
-    A partition that another run holds, or has copied from a later snapshot than ours, is left to
-    it: that copy is newer than the one we could make.
+    A partition that another run holds is left to it, and so is one that was copied from a later
+    snapshot than ours.
     """
     source = _source_figures(work, wanted)
-    keys = wanted if wanted is not None else _moved(source, work)
+    keys = set(wanted) if wanted is not None else _moved(source, work)
     names = {f"{work.table.name}/{key}": key for key in keys}
     with claim(sorted(names)) as claimed:
         work.past = look_again()
-        ours = work.snapshot.position.order
-        newer = {k for k, e in work.past.partitions.items() if e.position.order > ours}
+        newer = {key for key in keys if _is_newer(work, source, key)}
         mine = {names[name] for name in claimed} - newer
         copied = copy_partitions(work, source, mine) if mine else []
-    if wanted is not None:
-        return copied
-    # All partitions were looked at: the table as a whole stands at this position, too.
-    everything = source if work.table.deletes is Deletes.RECONCILE else None
-    return [*copied, work.entry(Action.UNCHANGED, figures=everything)]
+    if wanted is not None or keys - mine - newer:
+        return copied  # the rest was not looked at, or is in other hands
+    return [*copied, _stand(work, copied, source)]
+
+
+def _is_newer(work: Work, source: Figures, key: str) -> bool:
+    """Whether the lake's partition is of a later snapshot than ours, and may differ from it."""
+    nothing = Figures({}).total
+    ours = work.snapshot.position
+    last = work.past.partitions.get(key)
+    if last is not None and last.position.after(ours):
+        return True
+    whole = work.past.whole
+    if whole is None or not whole.position.after(ours):
+        return False
+    # A later sync found it as its last copy had left it.
+    return source.groups.get(key, nothing) != ((last and last.figure) or nothing)
+
+
+def _stand(work: Work, copied: Sequence[Entry], source: Figures) -> Entry:
+    """All partitions were looked at: the table as a whole stands at this position, too."""
+    partitions = work.past.partitions.values()
+    mixed = any(entry.position.after(work.snapshot.position) for entry in partitions)
+    exact = work.table.deletes is Deletes.RECONCILE and not mixed
+    entry = work.entry(Action.UNCHANGED, figures=source if exact else None)
+    newest = max((entry, *partitions, *copied), key=lambda one: (one.batch, one.version))
+    return replace(entry, batch=newest.batch, version=newest.version)
 
 
 def _source_figures(work: Work, wanted: Collection[str] | None) -> Figures:

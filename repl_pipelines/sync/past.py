@@ -1,8 +1,10 @@
 """Where each table's copy stands, from the journal and the tables' own logs."""
 
+from collections.abc import Sequence
+
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.model.entry import Entry
-from repl_pipelines.model.table import Table
+from repl_pipelines.model.entry import Action, Entry
+from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.sync.work import Past
 
 
@@ -11,12 +13,14 @@ class Published:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._heads = lake.journal.heads()
+        newest = lake.journal.newest()
+        self.number = max((published.sync for published in newest.values()), default=0)
+        self._heads = {name: published.entry for name, published in newest.items()}
 
     def past(self, table: Table) -> Past:
         """What is known of a table, counting commits that a killed sync did not journal."""
         mine = [e for (name, _), e in self._heads.items() if name == table.name]
-        batch = max((e.batch for e in mine), default=0)
+        batch = self._batch(table.name)
         unpublished = self._lake.table(table.name).commits_after(batch)
         entries = sorted([*mine, *unpublished], key=lambda e: (e.batch, e.partition is not None))
         return Past(
@@ -25,6 +29,35 @@ class Published:
             partitions={e.partition: e for e in entries if e.partition is not None},
             unpublished=unpublished,
         )
+
+    def settle(self, entries: Sequence[Entry]) -> list[Entry]:
+        """What to journal so that it has each of a table's commits, up to ours, exactly once.
+
+        Runs that copy partitions of one table side by side commit in one order and come here in
+        another; each publishes what the others committed before it, and finds its own published
+        where one that committed later was here first.
+        """
+        tables = dict.fromkeys(entry.table for entry in entries)
+        return [e for name in tables for e in self._settle([e for e in entries if e.table == name])]
+
+    def _settle(self, entries: Sequence[Entry]) -> list[Entry]:
+        name = entries[0].table
+        known = self._batch(name)
+        moved = [e for e in entries if e.action is not Action.UNCHANGED and e.batch > known]
+        ours = max((e.batch for e in moved), default=known)
+        if {e.batch for e in moved} != set(range(known + 1, ours + 1)):
+            commits = self._lake.table(name).commits_after(known)
+            moved = [e for e in commits if e.batch <= ours]
+        stands = [e for e in entries if e.action is Action.UNCHANGED and not self._overtaken(e)]
+        return [*moved, *stands]
+
+    def _overtaken(self, entry: Entry) -> bool:
+        head = self._heads.get((entry.table, entry.partition))
+        return head is not None and head.position.after(entry.position)
+
+    def _batch(self, table: TableName) -> int:
+        """The newest batch in the journal; it has all before, too (see `settle`)."""
+        return max((e.batch for (name, _), e in self._heads.items() if name == table), default=0)
 
 
 def _last(entries: list[Entry], partition: str | None) -> Entry | None:

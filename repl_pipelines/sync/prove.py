@@ -7,13 +7,13 @@ computed inside that snapshot.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, TerminalError
 from repl_pipelines.lake.journal import Published
+from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import COARSE
 from repl_pipelines.model.figures import Figure, Figures, differences
 from repl_pipelines.model.table import Table, TableName
@@ -28,6 +28,7 @@ LAKE = "lake"
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
 
 Heads = Mapping[tuple[TableName, str | None], Published]
+Recorded = list[tuple[Table, Published]]
 
 
 @dataclass(frozen=True)
@@ -81,67 +82,99 @@ def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
     Copies without recorded figures (mode cursor with `deletes: ignore`) are passed over, unless
     they must have been `measured`.
     """
-    lake = scope.replication.lake
-    heads = lake.journal.newest()
-    proofs: list[Proof] = []
-    for table in scope.tables:
-        found = list(_recorded(scope, heads, table))
-        if measured and not found:
-            raise TerminalError(f"{table.name}: the sync recorded no figures to prove it by.")
-        proofs += [proof for published in found for proof in _lake(scope, table, published)]
+    heads = scope.replication.lake.journal.newest()
+    recorded = _recorded(scope, heads)
+    missing = {t.name for t in scope.tables} - {t.name for t, _ in recorded}
+    if measured and missing:
+        names = ", ".join(map(str, sorted(missing)))
+        raise TerminalError(f"{names}: the sync recorded no figures to prove it by.")
+    proofs = _lake(scope)
     for name in scope.replication.replicas:
         proofs += _replica(scope, name)
     return tuple(proofs)
 
 
-def _recorded(scope: Scope, heads: Heads, table: Table) -> Iterator[Published]:
-    """Entries with source figures: of the table, or of each of its partitions."""
-    wanted = scope.partitions.get(table.name)
-    if table.partition is None:
-        published = heads.get((table.name, None))
-        if published is not None and published.entry.figure is not None:
-            yield published
-        return
-    for (name, key), published in sorted(heads.items(), key=lambda item: str(item[0])):
-        asked = name == table.name and key is not None and (wanted is None or key in wanted)
-        if asked and published.entry.figure is not None:
-            yield published
+def _recorded(scope: Scope, heads: Heads) -> Recorded:
+    """Entries with source figures: of each table, or of each of its partitions."""
+    found: Recorded = []
+    for table in scope.tables:
+        wanted = scope.partitions.get(table.name)
+        for (name, key), published in sorted(heads.items(), key=lambda item: str(item[0])):
+            ours = name == table.name and (key is None) == (table.partition is None)
+            asked = key is None or wanted is None or key in wanted
+            if ours and asked and published.entry.figure is not None:
+                found.append((table, published))
+    return found
 
 
-def _lake(scope: Scope, table: Table, published: Published) -> Iterator[Proof]:
-    started = time.monotonic()
-    entry = published.entry
-    copy = scope.replication.lake.table(table.name)
-    with scope.replication.lake.session() as session, copy.reading():
-        rows = copy.rows_sql(table, version=entry.version, partition=entry.partition)
-        buckets = None if table.partition else COARSE
-        figures = lake_figures(session, table, rows, buckets=buckets)
-    yield _proof(table, LAKE, published, figures, started)
+@dataclass(frozen=True)
+class _LakeView:
+    """The lake, looked at as a replica is: each table at its newest published version."""
+
+    lake: Lake
+    heads: Heads
+    sync: int = 0
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        entries = [p.entry for (name, _), p in self.heads.items() if name == table.name]
+        copy = self.lake.table(table.name)
+        with self.lake.session() as session, copy.reading():
+            rows = copy.rows_sql(table, version=max(e.version for e in entries))
+            return lake_figures(session, table, rows, buckets=buckets)
+
+
+def _lake(scope: Scope) -> list[Proof]:
+    lake = scope.replication.lake
+    proofs: list[Proof] = []
+    for _ in range(TURNS):
+        heads = lake.journal.newest()
+        proofs = _held_against(scope, LAKE, _LakeView(lake, heads), heads)
+        if not _between_commit_and_journal(scope, heads, proofs):
+            break
+    return proofs
 
 
 def _replica(scope: Scope, name: str) -> list[Proof]:
     """One replica, brought to the lake's newest sync first: positions must be the same."""
     replication = scope.replication
     replica = replication.replicas[name]
+    proofs: list[Proof] | None = None
     for _ in range(TURNS):
         replica.apply(replication.lake, scope.tables, scope.run)
-        with ExitStack() as stack:
-            view = stack.enter_context(replica.view())
+        with replica.view() as view:
             heads = replication.lake.journal.newest()
-            recorded = [(t, p) for t in scope.tables for p in _recorded(scope, heads, t)]
-            if any(published.sync > view.sync for _, published in recorded):
+            if any(published.sync > view.sync for _, published in _recorded(scope, heads)):
                 continue  # a sync was published after the replica moved: move it again
-            return _held_against(name, view, recorded)
+            proofs = _held_against(scope, name, view, heads)
+        if not _between_commit_and_journal(scope, heads, proofs):
+            return proofs
+    if proofs is not None:
+        return proofs
     raise ReplicaUnavailable(
         f"Replica {name!r} fell behind the lake {TURNS} times while it was looked at.",
         "Prove it at a quieter time, or schedule syncs less often.",
     )
 
 
-def _held_against(name: str, view: View, recorded: list[tuple[Table, Published]]) -> list[Proof]:
+def _between_commit_and_journal(scope: Scope, heads: Heads, proofs: Sequence[Proof]) -> bool:
+    """Whether what differs is just being published: then wait a moment and look again.
+
+    Of parallel backfills of one table, one may have committed partitions that the journal does
+    not name yet, while a later commit of another one is already in it.
+    """
+    lake = scope.replication.lake
+    for table in {proof.table for proof in proofs if not proof.proven}:
+        batch = max(p.entry.batch for (name, _), p in heads.items() if name == table)
+        if lake.table(table).commits_after(batch) or lake.journal.newest() != heads:
+            time.sleep(1)
+            return True
+    return False
+
+
+def _held_against(scope: Scope, name: str, view: View, heads: Heads) -> list[Proof]:
     proofs: list[Proof] = []
     known: dict[TableName, Figures] = {}
-    for table, published in recorded:
+    for table, published in _recorded(scope, heads):
         started = time.monotonic()
         if table.name not in known:
             known[table.name] = view.figures(table, buckets=None if table.partition else COARSE)
@@ -151,6 +184,25 @@ def _held_against(name: str, view: View, recorded: list[tuple[Table, Published]]
             figure = figures.groups.get(key)
             figures = Figures({key: figure} if figure else {})
         proofs.append(_proof(table, name, published, figures, started))
+    return proofs + _strays(scope, name, heads, known)
+
+
+def _strays(
+    scope: Scope, name: str, heads: Heads, known: Mapping[TableName, Figures]
+) -> list[Proof]:
+    """Rows of a copy in partitions that were never copied to it."""
+    proofs: list[Proof] = []
+    for table in scope.tables:
+        whole = heads.get((table.name, None))
+        if table.partition is None or table.name in scope.partitions or whole is None:
+            continue
+        groups = known.get(table.name, Figures({})).groups
+        strays = [key for key in groups if (table.name, key) not in heads]
+        for key in strays:
+            entry = replace(whole.entry, partition=key, figure=Figure())
+            figures = Figures({key: groups[key]})
+            published = Published(whole.sync, entry)
+            proofs.append(_proof(table, name, published, figures, time.monotonic()))
     return proofs
 
 

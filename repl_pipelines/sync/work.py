@@ -3,7 +3,8 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,16 +63,18 @@ class Work:
 
     def read(self, selection: Selection, op: str = "r") -> list[Path]:
         """Extract rows to local files, stamped as base or change rows of this batch."""
-        return [part.path for part in self._parts(selection, op)]
+        with closing(self._parts(selection, op)) as parts:
+            return [part.path for part in parts]
 
     def read_to_lake(self, selection: Selection, partition: str = "") -> list[LakeFile]:
         """Extract rows and upload them as base files, part by part; local copies do not pile up."""
         files: list[LakeFile] = []
-        for part in self._parts(selection, "r"):
-            if part.rows:
-                files += self.upload([part.path], "base", partition)
-            part.path.unlink(missing_ok=True)
-            reach("sync.part_uploaded")
+        with closing(self._parts(selection, "r")) as parts:
+            for part in parts:
+                if part.rows:
+                    files += self.upload([part.path], "base", partition)
+                part.path.unlink(missing_ok=True)
+                reach("sync.part_uploaded")
         return files
 
     def upload(self, paths: Sequence[Path], layer: str, partition: str = "") -> list[LakeFile]:
@@ -85,11 +88,10 @@ class Work:
         replace: Replace,
         *,
         buckets: int | None = None,
-        where: str = "true",
     ) -> Figures:
         """Figures of the lake's rows, read back from the store, as if `files` were committed."""
         rows = self.lake.rows_sql(self.table, extra=files, replaced=replace)
-        return lake_figures(self.session, self.table, rows, buckets=buckets, where=where)
+        return lake_figures(self.session, self.table, rows, buckets=buckets)
 
     def prove(self, source: Figures, copy: Figures, what: str) -> None:
         """Refuse to publish what differs from the source."""
@@ -144,12 +146,14 @@ class Work:
             done = self.rows if rows is None else rows
             self.report(Progress(self.table.name, step, done, self.table.rows, now - self._started))
 
-    def _parts(self, selection: Selection, op: str) -> Iterator[Part]:
+    def _parts(self, selection: Selection, op: str) -> Generator[Part]:
+        """To be closed: an error of the consumer must not leave readers at work behind it."""
         stamp: dict[str, str | int] = {"_rp_op": op, "_rp_batch": self.batch, "_rp_seq": 0}
         self.progress("reading")
-        for part in self.snapshot.extract(self.table, selection, self.directory, stamp):
-            self._count(part)
-            yield part
+        with closing(self.snapshot.extract(self.table, selection, self.directory, stamp)) as parts:
+            for part in parts:
+                self._count(part)
+                yield part
 
     def _count(self, part: Part) -> None:
         self.rows += part.rows

@@ -22,15 +22,26 @@ from repl_pipelines.sources.postgres.connection import Connection
 
 DEFAULT_SCHEMA = "public"
 
+# Sizes come from the catalog: functions that look at the files wait for locks, and DDL on one table
+# would hold up the survey of all.
 _RELATIONS = """
+with recursive part(root, relid) as (
+  select oid, oid from pg_class where relkind in ('r', 'p', 'm')
+  union all
+  select p.root, i.inhrelid from part p join pg_inherits i on i.inhparent = p.relid
+), estimate as (
+  select p.root, sum(greatest(c.reltuples, 0)) filter (where c.relkind <> 'p') as tuples,
+         sum(c.relpages + coalesce(t.relpages, 0)) as pages
+  from part p join pg_class c on c.oid = p.relid left join pg_class t on t.oid = c.reltoastrelid
+  group by p.root
+)
 select c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relispartition,
        has_schema_privilege(n.oid, 'USAGE') and has_table_privilege(c.oid, 'SELECT'),
-       greatest(coalesce((select sum(greatest(p.reltuples, 0)) from pg_partition_tree(c.oid) t
-            join pg_class p on p.oid = t.relid and t.isleaf), c.reltuples), 0)::bigint,
-       coalesce((select sum(pg_table_size(t.relid)) from pg_partition_tree(c.oid) t),
-            pg_table_size(c.oid), 0)::bigint,
+       coalesce(e.tuples, 0)::bigint,
+       (coalesce(e.pages, 0) * current_setting('block_size')::bigint)::bigint,
        coalesce(obj_description(c.oid, 'pg_class'), '')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+left join estimate e on e.root = c.oid
 where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
   and n.nspname not in ('pg_catalog', 'information_schema', '_repl_pipelines')
   and n.nspname not like 'pg\\_toast%' and n.nspname not like 'pg\\_temp%'

@@ -66,9 +66,13 @@ class Readers:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         session = self._instance.session()
-        session.execute("BEGIN")
-        adopt = f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}"
-        session.execute(f"CALL postgres_execute('{self.catalog}', {literal(adopt)})")
+        try:
+            session.execute("BEGIN")
+            adopt = f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}"
+            session.execute(f"CALL postgres_execute('{self.catalog}', {literal(adopt)})")
+        except BaseException:
+            session.close()
+            raise
         return session
 
     @contextmanager

@@ -1,13 +1,15 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
 import re
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Generator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
 import duckdb
 
+from repl_pipelines import duck
 from repl_pipelines.errors import ReplicationError, TerminalError, ValueNotRepresentable
 from repl_pipelines.model.column import Family
 from repl_pipelines.model.figures import Figures
@@ -20,7 +22,6 @@ from repl_pipelines.sources.postgres import horizon, statements
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.readers import Readers
 
-ROW_GROUP_BYTES = 16 * 2**20
 DUCKDB_TYPES = {
     "short": "SMALLINT",
     "integer": "INTEGER",
@@ -34,6 +35,8 @@ DUCKDB_TYPES = {
     "timestamp": "TIMESTAMP WITH TIME ZONE",
     "timestamp_ntz": "TIMESTAMP",
 }
+# Said of a local file; the server has its own words for its own disk.
+_DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
 _PAGES = """
 select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint
 from (select {oid}::regclass union all select relid from pg_partition_tree({oid})) as leaf(relid)
@@ -87,19 +90,28 @@ class PostgresSnapshot:
 
     def extract(
         self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
-    ) -> Iterator[Part]:
+    ) -> Generator[Part]:
         """See `sources.contract.Snapshot`; one part for each chunk of the table's pages."""
-        chunks = self._chunks(table, selection)
-        with ThreadPoolExecutor(self._protection.workers) as pool:
-            tasks = [
-                pool.submit(self._extract, table, selection, chunk, directory, stamp)
-                for chunk in chunks
-            ]
+        chunks = iter(self._chunks(table, selection))
+        workers = self._protection.workers
+        with ThreadPoolExecutor(workers) as pool:
+
+            def start(number: int) -> set[Future[Part]]:
+                return {
+                    pool.submit(self._extract, table, selection, chunk, directory, stamp)
+                    for chunk in islice(chunks, number)
+                }
+
+            # No further ahead of the consumer than that: its disk holds what was read so far.
+            waiting = start(2 * workers)
             try:
-                for task in as_completed(tasks):
-                    yield task.result()
+                while waiting:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for task in done:
+                        yield task.result()
+                    waiting |= start(len(done))
             finally:
-                for task in tasks:
+                for task in waiting:
                     task.cancel()
 
     def _extract(
@@ -119,7 +131,7 @@ class PostgresSnapshot:
             stamps = "".join(f", {literal(v)} AS {quote(k)}" for k, v in stamp.items())
             written = session.execute(
                 f"COPY (SELECT *{hidden}{stamps} FROM {scan}) TO {literal(str(path))}"
-                f" (FORMAT parquet, COMPRESSION zstd, {_row_groups(table)})"
+                f" ({duck.parquet_options(table.columns)}, ROW_GROUP_SIZE {_row_group(table)})"
             ).fetchone()
             counted = self._sql(table).misfits(selection, chunk)
             misfits: dict[str, int] = {}
@@ -195,10 +207,17 @@ class _TableErrors:
                 f"{self._table.name} changed while it was read: {text[:300]}",
                 "Run the sync again: it discovers the new shape.",
             ) from error
+        if isinstance(error, duckdb.IOException) and _DISK.search(text):
+            raise TerminalError(
+                f"{self._table.name} could not be read to local disk: {text[:300]}",
+                "Free space in the directory for temporary files, or set TMPDIR to another.",
+            ) from error
+        raise TerminalError(
+            f"{self._table.name} could not be read: {text[:300]}", "Nothing of it was published."
+        ) from error
 
 
-def _row_groups(table: Table) -> str:
+def _row_group(table: Table) -> int:
     """Few rows in a group where rows are wide: a writer holds a whole group in memory."""
-    width = table.bytes / table.rows if table.rows else 200
-    rows = max(2048, min(122_880, int(ROW_GROUP_BYTES / max(width, 1)) // 2048 * 2048))
-    return f"ROW_GROUP_SIZE {rows}, ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES}"
+    width = max(table.bytes / table.rows, 1) if table.rows else 200
+    return max(2048, min(122_880, int(duck.ROW_GROUP_BYTES / width) // 2048 * 2048))
