@@ -71,10 +71,18 @@ class Journal:
         """The number of the newest sync, 0 before the first."""
         return _last(self._log.open())
 
-    def append(self, entries: Sequence[Entry], run: str) -> Sync:
-        """Publish a sync under the next free number; a racer takes the one after."""
+    def append(self, entries: Sequence[Entry], run: str, *, after: int | None = None) -> Sync:
+        """Publish a sync under the next free number; a racer takes the one after.
+
+        after: the newest sync that `entries` take into account; SyncInProgress if there is a newer
+        """
         for turn in range(TURNS):
             handle = self._log.open()
+            if after is not None and _last(handle) != after:
+                raise SyncInProgress(
+                    f"Sync {_last(handle)} was published in the meantime.",
+                    "The tables' commits stay; the next sync publishes them.",
+                )
             sync = Sync(_last(handle) + 1, run, datetime.now(UTC), tuple(entries))
             file = self._upload(rows.records(sync), f"s{sync.number:010d}")
             reach("journal.uploaded")

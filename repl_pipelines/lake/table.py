@@ -207,7 +207,7 @@ class LakeTable:
         """The entries under the next free batch number, if they may still be committed."""
         wanted = entries[0].batch
         free = 1 if handle is None else self._head(handle).batch + 1
-        if wanted > free:
+        if wanted > free and not replace.whole:
             raise LakeDamaged(
                 f"The lake's table {self.name} ends at batch {free - 1}; "
                 f"its journal is at {wanted - 1}.",
@@ -218,7 +218,7 @@ class LakeTable:
             others = {entry.partition for entry in self._entries_after(handle, wanted - 1)}
             if replace.whole or not replace.keys or others & (replace.keys | {None}):
                 raise self._overtaken()
-        return tuple(altered(entry, batch=free) for entry in entries)
+        return tuple(altered(entry, batch=max(free, wanted)) for entry in entries)
 
     def _overtaken(self) -> SyncInProgress:
         return SyncInProgress(

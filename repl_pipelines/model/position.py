@@ -19,6 +19,14 @@ class Position:
     order: int
     token: Mapping[str, str]
 
+    def after(self, other: "Position") -> bool:
+        """Whether this is the later of two snapshots that were taken about the same time.
+
+        The clock decides between equal orders, and against an order that was set back: a source
+        restored from a backup starts again at a lower one.
+        """
+        return self.order >= other.order and self.at > other.at
+
     def to_json(self) -> str:
         return json.dumps(
             {"at": self.at.isoformat(), "order": self.order, "token": dict(self.token)},

@@ -114,4 +114,5 @@ class Table:
         shape = [
             (c.ordinal, c.name, c.source_type, c.lake_type, c.policy.value) for c in self.columns
         ]
-        return repr((self.identity, self.key, shape, self.partition and self.partition.column))
+        cut = self.partition and (self.partition.column, self.partition.unit.value)
+        return repr((self.identity, self.key, shape, cut))
