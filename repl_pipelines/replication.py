@@ -23,7 +23,12 @@ from repl_pipelines.errors import DeclarationError, TransientError
 from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
 from repl_pipelines.orchestration.connections import Connections
-from repl_pipelines.orchestration.declaration import Tables, declarations, wrong_cron
+from repl_pipelines.orchestration.declaration import (
+    TableDeclaration,
+    Tables,
+    declarations,
+    wrong_cron,
+)
 from repl_pipelines.orchestration.names import Names
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.orchestration.scaffolder import ReplicationScaffolder
@@ -52,7 +57,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         default=[], description="Resources to keep as current copies, fed from the lake."
     )
     tables: Tables = Field(
-        default="*",
+        default=[TableDeclaration(name="*")],
         description="A name or pattern, or a list of names, patterns and mappings.",
     )
     schedule: str | None = Field(default="*/5 * * * *", description="When to sync (cron, UTC).")
@@ -150,8 +155,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def _blamed(self, error: DeclarationError) -> list[str | int]:
         """The item of `tables` that an error of discovery speaks of."""
-        for i, table in enumerate(self.tables if isinstance(self.tables, list) else []):
-            name = table if isinstance(table, str) else table.name
-            if name in error.what:
+        for i, table in enumerate(self.tables):
+            if table.name in error.what:
                 return ["tables", i]
         return ["tables"]

@@ -1,14 +1,17 @@
 """The YAML form of what is replicated, checked field by field, and what it means to the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Annotated, Any
 
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from repl_pipelines.errors import DeclarationError
 from repl_pipelines.model.column import Policy
 from repl_pipelines.model.table import Declaration, Deletes, Mode, TimePartition, Unit
+from repl_pipelines.orchestration.yaml_position import described
 
 
 def wrong_cron(text: str) -> str:
@@ -84,11 +87,60 @@ class TableDeclaration(dg.Model):
         )
 
 
-Tables = str | list[str | TableDeclaration]
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """A JSON schema that needs no `$defs` beside it, and has no `anyOf` for what may be null."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema and schema["anyOf"][-1] == {"type": "null"}:
+        [value, null] = schema["anyOf"]
+        return {"if": null, "else": _inlined(value, definitions)}
+    return {k: _inlined(v, definitions) for k, v in schema.items() if k != "$defs"}
 
 
-def declarations(tables: "str | Sequence[str | TableDeclaration]") -> list[Declaration]:
+def _schema() -> dict[str, Any]:
+    """`if` and not `anyOf`: an error is then about the field, not about the whole list."""
+    table = TableDeclaration.model_json_schema()
+    item = {
+        "if": {"type": "object"},
+        "then": _inlined(table, table["$defs"]),
+        "else": {"type": "string"},
+    }
+    array = {"type": "array", "items": item, "minItems": 1}
+    return {"if": {"type": "array"}, "then": array, "else": {"type": "string"}}
+
+
+def _resolved(context: dg.ResolutionContext, given: Any) -> list[TableDeclaration]:
+    """Check what the YAML says of each table, and name line and field of what is wrong."""
+    value = context.resolve_value(given)
+    items = value if isinstance(value, list) else [value]
+    tables: list[TableDeclaration] = []
+    for i, item in enumerate(items):
+        try:
+            named = {"name": item} if isinstance(item, str) else item
+            tables.append(TableDeclaration.model_validate(named))
+        except ValidationError as error:
+            found = [(("tables", i, *e["loc"]), e["msg"]) for e in error.errors()]
+            where = context.source_position_tree
+            texts = [f"{described(where, path)}: {message}." for path, message in found]
+            raise DeclarationError("\n".join(texts)) from error
+    return tables
+
+
+# One name or pattern, or a list of names, patterns and mappings.
+Tables = Annotated[
+    list[TableDeclaration],
+    dg.Resolver(
+        _resolved,
+        model_field_type=Any,  # pyright: ignore[reportArgumentType]
+        json_schema_extra=_schema(),
+    ),
+]
+
+
+def declarations(tables: Sequence[TableDeclaration]) -> list[Declaration]:
     """What the engine is told."""
-    if isinstance(tables, str):
-        return [Declaration(tables)]
-    return [Declaration(t) if isinstance(t, str) else t.meant() for t in tables]
+    return [table.meant() for table in tables]

@@ -90,6 +90,7 @@ class _ValidationRun:
     def ranges(self, table: Table) -> Results:
         """Partitions are reported one by one: a result would count for all of them."""
         keys = list(self.context.partition_keys)
+        lake = self.plan.key(self.plan.names.lake, table.name)
         proofs = self._prove([table.name], {table.name: keys})
         for partition in keys:
             own = [proof for proof in proofs if proof.partition == partition]
@@ -97,8 +98,8 @@ class _ValidationRun:
                 self.outcome.failed(
                     f"{table.name}/{partition}",
                     TerminalError(
-                        "Nothing was replicated of it yet, so nothing can be compared.",
-                        f"Materialize {self.plan.key(self.plan.names.lake, table.name)} first.",
+                        "It was never copied, so there is nothing to compare.",
+                        f"Materialize the partition of {lake.to_user_string()} first.",
                     ),
                 )
             elif self._log_proofs(own):

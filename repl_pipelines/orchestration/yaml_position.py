@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from dagster_shared.yaml_utils.source_position import SourcePositionTree
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
 
@@ -19,10 +20,16 @@ def located(
     context: dg.ComponentLoadContext, path: Sequence[str | int], error: ReplicationError
 ) -> DeclarationError:
     """The same error, saying where in the YAML its cause is."""
-    field = ".".join(str(part) for part in ("attributes", *path))
-    tree = getattr(context.component_decl, "source_tree", None)
-    if tree is None:  # built in Python
-        return DeclarationError(f"{field}: {error.what}", error.remedy)
-    whole = tree.source_position_tree
-    position, _ = whole.lookup_closest_and_path(["attributes", *path], None)
-    return DeclarationError(f"{position}, {field}: {error.what}", error.remedy)
+    source = getattr(context.component_decl, "source_tree", None)  # none when built in Python
+    where = described(source.source_position_tree if source else None, path)
+    return DeclarationError(f"{where}: {error.what}", error.remedy)
+
+
+def described(tree: SourcePositionTree | None, path: Sequence[str | int]) -> str:
+    """`<file>:<line>, attributes.<field>`."""
+    whole = ["attributes", *path]
+    field = ".".join(str(part) for part in whole)
+    if tree is None:
+        return field
+    position, _ = tree.lookup_closest_and_path(whole, None)
+    return f"{position}, {field}"

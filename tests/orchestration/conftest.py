@@ -23,8 +23,8 @@ SCHEMA = [
     "create table events (id bigint primary key, at timestamptz not null, kind text)",
     "insert into countries values ('AT', 'Österreich'), ('BE', 'België')",
     "insert into orders select i, 'order ' || i from generate_series(1, 30) i",
-    """insert into events select i, timestamptz '2026-11-01 12:00+00' + i % 4 * interval '1 day', 'k'
-        from generate_series(1, 20) i""",
+    """insert into events select i, timestamptz '2026-11-01 12:00+00' + i % 4 * interval '1 day',
+        'k' from generate_series(1, 20) i""",
 ]
 
 YAML = """\

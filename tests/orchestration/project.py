@@ -1,8 +1,9 @@
 """Somebody else's Dagster project that uses the library, on real servers."""
 
 import asyncio
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ class Project:
     def declare(self, yaml: str) -> None:
         self.yaml.write_text(yaml.replace("CONNECTIONS", f"{self.name}.connections:CONNECTIONS"))
 
+    def unplug_source(self) -> None:
+        """Nothing listens where the source was."""
+        module = self.root / self.name / "connections.py"
+        port = conninfo_to_dict(self.source)["port"]
+        module.write_text(module.read_text().replace(f"port={port}", "port=1", 1))
+        sys.modules.pop(f"{self.name}.connections", None)
+
     def refresh(self) -> None:
         """What `dg utils refresh-defs-state` does."""
         tree = ComponentTree.for_project(self.root)
@@ -92,9 +100,8 @@ class Project:
     def defs(self) -> dg.Definitions:
         """What a code server in production loads: no database is asked."""
         DefinitionsLoadContext.set(DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION))
-        connections = sys.modules.get(f"{self.name}.connections")
-        if connections is None:
-            connections = __import__(f"{self.name}.connections", fromlist=["CONNECTIONS"])
+        importlib.invalidate_caches()
+        connections = importlib.import_module(f"{self.name}.connections")
         return dg.Definitions.merge(
             ComponentTree.for_project(self.root).build_defs(),
             dg.Definitions(resources=connections.CONNECTIONS, executor=dg.in_process_executor),
@@ -116,9 +123,8 @@ class Project:
 
     def sql(self, *statements: str, dsn: str | None = None) -> list[tuple]:
         with psycopg.connect(dsn or self.source, autocommit=True) as connection:
-            for statement in statements:
-                cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            cursors = [connection.execute(statement.encode()) for statement in statements]
+            return cursors[-1].fetchall() if cursors[-1].description else []
 
     def newest(self, key: str, partition: str | None = None) -> dict[str, Any]:
         """Metadata of the newest materialization, as plain values."""
@@ -140,6 +146,16 @@ class Project:
             dg.AssetCheckKey(dg.AssetKey(key.split("/")), name), limit=100
         )
         return next((r.status.value for r in history if r.partition == partition), "NEVER")
+
+    def evidence(self, key: str, name: str) -> Mapping[str, Any]:
+        """Metadata of the newest evaluation of a check."""
+        [record] = self.instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey(key.split("/")), name), limit=1
+        )
+        assert record.event is not None
+        event = record.event.dagster_event
+        assert event is not None
+        return event.asset_check_evaluation_data.metadata
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
