@@ -9,8 +9,6 @@ from pathlib import Path
 import duckdb
 
 from repl_pipelines.model.column import Column, Family
-from repl_pipelines.model.sql import literal as literal
-from repl_pipelines.model.sql import quote as quote
 
 ROW_GROUP_BYTES = 16 * 2**20
 

@@ -6,6 +6,30 @@
 
 import os
 
+# All of them, in the order in which a sync and an apply come by.
+POINTS = (
+    "sync.claimed",
+    "sync.snapshot",
+    "sync.rolled_forward",  # a sync killed before its journal left commits: they are met again
+    "lake.uploaded",  # after each file of a table
+    "sync.part_uploaded",
+    "sync.before_repair",
+    "sync.before_proof",
+    "sync.before_commit",
+    "lake.committed",  # a table's commit is visible to Delta readers, not yet in the journal
+    "sync.committed",
+    "sync.before_journal",
+    "journal.uploaded",
+    "journal.written",  # the sync is published
+    "sync.published",
+    "fold.uploaded",
+    "fold.committed",
+    "replica.staged",
+    "replica.merged",
+    "replica.committed",
+    "replica.published",  # the DuckDB replica's link is swapped
+)
+
 
 class Crash(BaseException):
     """Raised at a failpoint; not an Exception, so that no handler mistakes it for an error."""

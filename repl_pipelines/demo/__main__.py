@@ -23,7 +23,7 @@ def main() -> int:
     arguments.add_argument("--once", action="store_true", help="stop after the first proven sync")
     arguments.add_argument("--directory", type=Path, default=PROJECT / "var" / "demo")
     given = arguments.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:

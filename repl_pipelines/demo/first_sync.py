@@ -59,7 +59,7 @@ def _told(console: Console, instance: dg.DagsterInstance, run_id: str) -> Iterat
             last = ended.wait(PROGRESS)
             entries = [e for e in instance.all_logs(run_id) if e.dagster_event is None]
             for entry in entries[shown:]:
-                style = "red" if entry.level >= logging.ERROR else "dim"
+                style = "red" if int(entry.level) >= logging.ERROR else "dim"
                 console.print(f"          {entry.user_message}", style=style, markup=False)
             shown = len(entries)
             if last:
@@ -96,9 +96,9 @@ def _recorded(result: dg.ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
             node = event.asset_observation_data.asset_observation
         else:
             continue
-        if node.asset_key == WHOLE and "proofs" in node.metadata:
-            for record in node.metadata["proofs"].records:
-                yield record.data
+        proofs = node.metadata.get("proofs")
+        if node.asset_key == WHOLE and isinstance(proofs, dg.TableMetadataValue):
+            yield from (record.data for record in proofs.records)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -112,7 +112,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         checksum = str(row["source checksum"]).rpartition(":")[2]
         colour = "green" if row["verdict"] == "equal" else "red"
         table.add_row(
-            row["table"],
+            row["table"].removeprefix("public."),
             row["copy"],
             f"{row['source rows']:,}",
             f"{row['partitions']} partitions" if row["partitions"] else checksum[:16],

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from deltalake import Schema
 from deltalake.schema import Field, PrimitiveType
 
-from repl_pipelines.duck import quote
 from repl_pipelines.errors import ColumnNotFound, DeclarationError
+from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
 
 # Beside the table's own columns every row says what it is and which commit last wrote it.

@@ -19,7 +19,6 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from repl_pipelines import duck
-from repl_pipelines.duck import literal, quote
 from repl_pipelines.errors import LakeDamaged, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
@@ -27,6 +26,7 @@ from repl_pipelines.lake.log import APPLICATION, LakeFile, Log
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry, Sync
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import TableName
 
 TURNS = 40
@@ -171,7 +171,8 @@ class Journal:
             found = session.execute(
                 f"WITH journal AS (SELECT * FROM read_parquet([{addresses}], "
                 f"hive_partitioning = false) WHERE sync > {above}) "
-                f"SELECT * FROM ({query}) ORDER BY sync, table_schema, table_name, partition"
+                f"SELECT * FROM ({query}) ORDER BY sync, table_schema, table_name, batch, "
+                "position_order, position_at, partition"
             )
             names = [column[0] for column in found.description]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

@@ -39,7 +39,11 @@ COLUMNS = {
     "buckets": ("string", "VARCHAR"),  # figures by bucket, as `Entry.buckets`
     "expired": ("long", "BIGINT"),  # syncs up to this one may have been dropped from the journal
 }
-_HEAD = "row_number() OVER (PARTITION BY table_schema, table_name, partition ORDER BY sync DESC)"
+# A sync that found commits of a killed one has several entries of a table, in this order.
+_HEAD = (
+    "row_number() OVER (PARTITION BY table_schema, table_name, partition"
+    " ORDER BY sync DESC, batch DESC, position_order DESC, position_at DESC)"
+)
 ALL = "SELECT * FROM journal"
 NEWEST = f"SELECT * FROM journal QUALIFY {_HEAD} = 1"
 

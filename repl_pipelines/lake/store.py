@@ -13,10 +13,10 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from repl_pipelines.duck import literal
 from repl_pipelines.errors import DeclarationError, StoreRefused
 from repl_pipelines.lake.locations import plain_prefix
 from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.model.sql import literal
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60

@@ -25,6 +25,7 @@ from repl_pipelines.lake.log import Commit, LakeFile, Log
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry
+from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import Table, TableName
 
 RETENTION = timedelta(days=7)
@@ -285,7 +286,7 @@ class LakeTable:
 
     def lake_sql(self, table: Table) -> str:
         """The current state as one query to paste into DuckDB with the extensions delta, httpfs."""
-        rows = f"SELECT * FROM delta_scan({duck.literal(self.uri)}) WHERE _rp_layer = "
+        rows = f"SELECT * FROM delta_scan({literal(self.uri)}) WHERE _rp_layer = "
         base = f"{rows}'base'"
         return current.state_sql(table, base, f"{rows}'changes'" if table.key else "")
 

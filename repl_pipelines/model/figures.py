@@ -57,12 +57,12 @@ class Figures:
         return cls({name: Figure.parse(figure) for name, figure in pairs})
 
     @classmethod
-    def gather(cls, rows: Iterable[tuple[object, int, int | None, int | None]]) -> "Figures":
+    def gather(cls, records: Iterable[tuple[object, int, int | None, int | None]]) -> "Figures":
         """Sum up (group, rows, sum1, sum2) records; groups may come in several parts."""
         groups: dict[str, Figure] = {}
-        for group, *figure in rows:
+        for group, rows, sum1, sum2 in records:
             name = "" if group is None else str(group)
-            groups[name] = groups.get(name, Figure()) + Figure.of(*figure)
+            groups[name] = groups.get(name, Figure()) + Figure.of(rows, sum1, sum2)
         return cls({name: figure for name, figure in groups.items() if figure.rows})
 
 

@@ -86,6 +86,18 @@ def record(context: dg.AssetExecutionContext, evaluation: dg.AssetCheckEvaluatio
     context.log_event(evaluation)  # pyright: ignore[reportArgumentType]
 
 
+def result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
+    """The evaluation as what a step yields: for checks without partitions."""
+    return dg.AssetCheckResult(
+        passed=evaluation.passed,
+        asset_key=evaluation.asset_key,
+        check_name=evaluation.check_name,
+        metadata=dict(evaluation.metadata),
+        severity=evaluation.severity,
+        description=evaluation.description,
+    )
+
+
 def proven(plan: Plan, entry: Entry) -> dg.AssetCheckEvaluation:
     """A published entry was proven before it was published: this is the evidence."""
     figure = entry.figure

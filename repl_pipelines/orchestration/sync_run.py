@@ -24,7 +24,7 @@ from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.replicas.contract import Applied
 from repl_pipelines.sync.report import SyncReport
 
-Results = Iterator[dg.MaterializeResult[Any]]
+Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 Recopies = Callable[[Collection[Table]], Mapping[TableName, Everything | Range]]
 
 
@@ -63,7 +63,7 @@ class SyncRun:
         for replica in self.plan.names.replicas:
             if self._selects(replica):
                 yield from self._replica_results(replica, report, behind)
-        self._log_lags()
+        yield from self._lags()
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
@@ -100,12 +100,12 @@ class SyncRun:
             elif entry.table not in self.plan.by_name:
                 self._log_new_table(key, entry, metadata)
             elif key in self.selected and entry.table not in report.failed:
-                checks.record(self.context, checks.proven(self.plan, entry))
+                yield checks.result(checks.proven(self.plan, entry))
                 yield dg.MaterializeResult(asset_key=key, metadata=metadata)
         for table in self.plan.plain:
             error = report.failed.get(table.name)
             if error and (check := checks.not_proven(self.plan, table, error)):
-                checks.record(self.context, check)
+                yield checks.result(check)
         whole = self.plan.names.whole(lake)
         if whole in self.selected and not ranged & report.failed.keys():
             yield dg.MaterializeResult(asset_key=whole, metadata=report_metadata(report, seconds))
@@ -170,7 +170,9 @@ class SyncRun:
     def _apply(self, replica: str) -> tuple[Mapping[TableName, Applied], float]:
         started = time.monotonic()
         try:
-            return self.engine.apply(replica, run=self.run), time.monotonic() - started
+            return self.engine.apply(
+                replica, self.run, self.plan.tables
+            ), time.monotonic() - started
         except ReplicationError as error:
             self.outcome.failed(replica, error)
             return {}, 0.0
@@ -213,7 +215,7 @@ class SyncRun:
         )
         self.context.log_event(dg.AssetMaterialization(key, metadata=dict(metadata)))
 
-    def _log_lags(self) -> None:
+    def _lags(self) -> Results:
         """Late copies are told of also when nothing could be synced."""
         wanted = [c for c in self.context.selected_asset_check_keys if c.name == checks.LAG]
         if not wanted:
@@ -234,4 +236,4 @@ class SyncRun:
             else:
                 found = standing.oldest(self.plan.by_name)
             if found is not None:
-                checks.record(self.context, checks.lag(self.plan, key, found))
+                yield checks.result(checks.lag(self.plan, key, found))

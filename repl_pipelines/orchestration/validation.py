@@ -15,7 +15,7 @@ from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sync.report import Proof
 
-Results = Iterator[dg.MaterializeResult[Any]]
+Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 _HISTORY = 1000  # evaluations of a check that are looked through for partitions found unequal
 
 
@@ -76,7 +76,9 @@ class _ValidationRun:
             own = [proof for proof in proofs if proof.table == table.name]
             if table.mode is Mode.PARTITION:
                 self._log_news(table, own)
-            elif own and self._log_proofs(own):
+                continue
+            yield from (checks.result(checks.equal(self.plan, proof)) for proof in own)
+            if own and self._told_equal(own):
                 key = self.plan.key(VALIDATION, table.name)
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(own))
         whole = self.plan.names.whole(VALIDATION)
@@ -120,9 +122,14 @@ class _ValidationRun:
         return verdict.proofs
 
     def _log_proofs(self, proofs: Sequence[Proof]) -> bool:
-        """Record the verdict on every copy of a table, or of a partition; whether all are equal."""
+        """Record the verdict on every copy of a partition; whether all are equal."""
         for proof in proofs:
             checks.record(self.context, checks.equal(self.plan, proof))
+        return self._told_equal(proofs)
+
+    def _told_equal(self, proofs: Sequence[Proof]) -> bool:
+        """Whether all copies are equal; if not, the evidence is kept and the run will fail."""
+        for proof in proofs:
             if not proof.proven:
                 partition = f"/{proof.partition}" if proof.partition is not None else ""
                 groups = ", ".join(difference.group for difference in proof.differences[:5])

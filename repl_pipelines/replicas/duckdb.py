@@ -16,11 +16,11 @@ from pathlib import Path
 import duckdb
 
 from repl_pipelines import duck
-from repl_pipelines.duck import literal, quote
 from repl_pipelines.errors import DeclarationError, ReplicaUnavailable
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.replicas import duckdb_merge
 from repl_pipelines.replicas.contract import Applied, View

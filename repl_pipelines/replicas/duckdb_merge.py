@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import duckdb
 
-from repl_pipelines.duck import quote
 from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.partitions import partition_predicate
+from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.replicas.duckdb_state import CATALOG
 from repl_pipelines.replicas.news import Step, Way

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import duckdb
 
-from repl_pipelines.duck import literal
 from repl_pipelines.errors import ForeignReplica
+from repl_pipelines.model.sql import literal
 from repl_pipelines.replicas.duckdb_files import ReplicaFiles
 from repl_pipelines.replicas.duckdb_state import CATALOG, read_state
 from repl_pipelines.replicas.news import State

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from repl_pipelines.duck import literal, quote
 from repl_pipelines.errors import ForeignReplica
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.news import Held, State
 

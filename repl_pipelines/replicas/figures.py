@@ -1,7 +1,7 @@
 """Counts and checksums as queries over what a replica stores, grouped as a source groups them."""
 
-from repl_pipelines.duck import quote
 from repl_pipelines.model.partitions import key_sql
+from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.canonical import duckdb_canonical
 from repl_pipelines.proof.checksum import Form, bucket, figures_sql, row_text

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from repl_pipelines.errors import (
     ReplicationError,
+    SourceUnavailable,
     SyncInProgress,
     TableNotFound,
     TerminalError,
@@ -119,10 +120,21 @@ class Replication:
             free = [t for t in chosen if t not in busy]
             return _SyncRun(self, request, free, failed).run()
 
-    def apply(self, replica: str, run: str = "") -> Mapping[TableName, Applied]:
-        """Move a replica to the lake's newest sync, without touching the source's rows."""
-        survey = self.source.survey(self.declarations)
-        return self.replicas[replica].apply(self.lake, survey.tables, run)
+    def apply(
+        self, replica: str, run: str = "", known: Sequence[Table] = ()
+    ) -> Mapping[TableName, Applied]:
+        """Move a replica to the lake's newest sync, without touching the source's rows.
+
+        known: what the tables were when they were last looked up, for when the source is down
+        """
+        tables: Sequence[Table]
+        try:
+            tables = self.source.survey(self.declarations).tables
+        except SourceUnavailable:
+            if not known:
+                raise
+            tables = known
+        return self.replicas[replica].apply(self.lake, tables, run)
 
     def prove(
         self,

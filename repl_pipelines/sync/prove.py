@@ -104,6 +104,11 @@ def _recorded(scope: Scope, heads: Heads) -> Recorded:
             asked = key is None or wanted is None or key in wanted
             if ours and asked and published.entry.figure is not None:
                 found.append((table, published))
+        whole = heads.get((table.name, None))
+        for key in wanted or () if whole else ():
+            if whole and (table.name, key) not in heads:  # looked at, and found without rows
+                entry = replace(whole.entry, partition=key, figure=Figure())
+                found.append((table, Published(whole.sync, entry)))
     return found
 
 

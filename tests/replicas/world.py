@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines import duck
-from repl_pipelines.duck import literal, quote
 from repl_pipelines.lake.columns import duckdb_type
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store

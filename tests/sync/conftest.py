@@ -32,9 +32,11 @@ class Bench:
 
     def sql(self, *statements: str) -> list[tuple]:
         """Run statements as the application would; rows of the last one."""
+        rows: list[tuple] = []
         for statement in statements:
-            cursor = self.connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+            cursor = self.connection.execute(statement.encode())
+            rows = cursor.fetchall() if cursor.description else []
+        return rows
 
     def replication(self, *declarations: Declaration, dsn: str | None = None) -> Replication:
         source = PostgresSource("shop", dsn or self.dsn, self.protection)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from repl_pipelines.errors import CursorUnusable, GrantMissing
 from repl_pipelines.model.table import Declaration, Deletes
@@ -198,7 +199,7 @@ def test_a_settled_integer_cursor_is_not_read_again(bench: Bench) -> None:
 def test_without_the_grant_it_refuses_and_names_it(table: Bench) -> None:
     table.sql("create role blind login password 'b'", "grant select on t to blind")
     try:
-        blind = psycopg.conninfo.make_conninfo(table.dsn, user="blind", password="b")
+        blind = make_conninfo(table.dsn, user="blind", password="b")
         replication = table.replication(DECLARATION, dsn=blind)
         with pytest.raises(GrantMissing, match="GRANT pg_read_all_stats TO blind"):
             replication.sync()

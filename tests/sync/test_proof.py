@@ -131,7 +131,7 @@ def test_damage_in_the_postgres_replica_is_found(
     assert isinstance(replica, PostgresReplica)
     with psycopg.connect(replica.dsn, autocommit=True) as connection:
         connection.execute("create table kept as select * from t")
-        connection.execute(DAMAGE[damage])
+        connection.execute(DAMAGE[damage].encode())
         try:
             assert found_in(replication) == {"pg"}
         finally:
@@ -160,7 +160,7 @@ def test_damage_in_the_lake_is_found(copies: tuple[Bench, Replication], damage: 
 def _damaged(parquet: bytes, statement: str) -> bytes:
     with duckdb.connect() as session:
         session.execute("SET TimeZone = 'UTC'")
-        rows = pq.read_table(pa.BufferReader(parquet))  # noqa: F841 - DuckDB finds it by name
+        session.register("rows", pq.read_table(pa.BufferReader(parquet)))
         session.execute("CREATE TABLE t AS FROM rows")
         if statement.startswith("INSERT"):
             statement = "INSERT INTO t SELECT * REPLACE (9999 AS id) FROM t WHERE id = 7"

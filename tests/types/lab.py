@@ -8,8 +8,9 @@ import duckdb
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from repl_pipelines.duck import connect, literal
+from repl_pipelines.duck import connect
 from repl_pipelines.model.column import Column, Policy
+from repl_pipelines.model.sql import literal
 from repl_pipelines.proof.canonical import POSTGRES_SETTINGS, duckdb_canonical
 from repl_pipelines.proof.checksum import Form, row_text
 from repl_pipelines.replicas.types import (
@@ -20,6 +21,20 @@ from repl_pipelines.replicas.types import (
 from repl_pipelines.sources.postgres import types
 
 Texts = list[tuple[int, str]]
+
+DELTA = {
+    "SMALLINT": "short",
+    "INTEGER": "integer",
+    "BIGINT": "long",
+    "FLOAT": "float",
+    "DOUBLE": "double",
+    "BOOLEAN": "boolean",
+    "VARCHAR": "string",
+    "BLOB": "binary",
+    "DATE": "date",
+    "TIMESTAMP": "timestamp_ntz",
+    "TIMESTAMP WITH TIME ZONE": "timestamp",
+}
 
 
 @dataclass
@@ -59,6 +74,13 @@ class Lab:
         query = f"SELECT id::int, {row_text(forms)} FROM {relation} ORDER BY id"
         return self.server.execute(query.encode()).fetchall()  # type: ignore[return-value]
 
+    def outputs(self) -> list[tuple[object, ...]]:
+        """(id, v) as COPY writes them, by the types' output functions and none of our SQL."""
+        query = "COPY (SELECT id::int, v FROM public.t ORDER BY id) TO STDOUT"
+        with self.server.cursor() as cursor, cursor.copy(query.encode()) as copy:
+            copy.set_types(["int4", "text"])
+            return list(copy.rows())
+
     def duck_texts(self, relation: str, *forms: Form) -> Texts:
         """(id, row text) as DuckDB computes them."""
         return self.duck.execute(
@@ -74,6 +96,11 @@ class Lab:
             f"COPY (SELECT * FROM postgres_query('pg', {query})) TO '{path}' (COMPRESSION zstd)"
         )
         return f"read_parquet('{path}')"
+
+    def lake_type(self, lake: str) -> str:
+        """The type of `v` in a Parquet file, as Delta calls it."""
+        [(kind,)] = self.duck.execute(f"SELECT typeof(v) FROM {lake} LIMIT 1").fetchall()
+        return DELTA.get(kind) or kind.lower()
 
     def duckdb_replica(self, lake: str, column: Column) -> Texts:
         """Load a DuckDB replica; its row texts."""

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from repl_pipelines.duck import literal, quote
 from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.proof.canonical import duckdb_canonical
 from repl_pipelines.proof.checksum import bucket, figures_sql, row_text
 from repl_pipelines.sources.postgres import types

@@ -47,7 +47,8 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
   and n.nspname not like 'pg\\_toast%' and n.nspname not like 'pg\\_temp%'
 order by 2, 3
 """
-# Unique, not partial, not deferrable, on plain columns that are not null; primary keys first.
+# Unique, not partial, not deferrable, on plain columns that are not null; primary keys first. Where
+# other tables inherit from a table, its rows include theirs, and no index spans them.
 _KEYS = """
 select i.indrelid::bigint, i.indisprimary,
        array_agg(a.attname::text order by k.position)
@@ -56,6 +57,8 @@ cross join lateral unnest(i.indkey::int2[]) with ordinality k(attnum, position)
 left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum and a.attnum > 0
 where i.indrelid = any(%s::oid[]) and i.indisunique and i.indisvalid and i.indimmediate
   and i.indpred is null and k.position <= i.indnkeyatts
+  and not exists (select from pg_inherits h join pg_class p on p.oid = h.inhparent
+                  where p.oid = i.indrelid and p.relkind = 'r')
 group by i.indexrelid, i.indrelid, i.indisprimary, i.indnkeyatts
 having bool_and(a.attnotnull) is true and count(a.attname) = i.indnkeyatts
 order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid

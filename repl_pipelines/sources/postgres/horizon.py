@@ -101,9 +101,9 @@ def _advance_number(mark: Watermark, previous: str | None, highest: object) -> s
     A transaction that began after the mark (t, n) was taken draws numbers above n; so n is settled
     once all transactions that are open began after t.
     """
-    known = json.loads(previous) if previous else {"value": None, "marks": []}
+    known = json.loads(previous or '{"value": null, "marks": []}')
     marks: list[tuple[str, int]] = [(t, n) for t, n in known["marks"]]
-    value = known["value"]
+    value: int | None = known["value"]
     if mark.oldest is not None:
         settled = [n for t, n in marks if datetime.fromisoformat(t) < mark.oldest]
         marks = [(t, n) for t, n in marks if datetime.fromisoformat(t) >= mark.oldest]

@@ -21,6 +21,7 @@ from repl_pipelines.sources.contract import Part
 from repl_pipelines.sources.postgres import horizon, statements
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.readers import Readers
+from repl_pipelines.sources.postgres.types import misfit
 
 DUCKDB_TYPES = {
     "short": "SMALLINT",
@@ -196,11 +197,13 @@ class _TableErrors:
         found = re.search(rf"{statements.MISFIT} (\d+), (.*?)\"", text)
         if found:
             column = next(c for c in self._table.columns if c.ordinal == int(found.group(1)))
+            key = f" with key {found.group(2)}" if self._table.key else ""
             raise ValueNotRepresentable(
-                f"{self._table.name}, column {column.name!r}: the value in the row with key"
-                f" {found.group(2)} has no place in {column.lake_type}.",
+                f"{self._table.name}, column {column.name!r}: the value in a row{key} has no place"
+                f" in {column.lake_type}.",
                 "Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
-                " the row.",
+                f" the rows: SELECT * FROM {statements.relation(self._table)}"
+                f" WHERE {misfit(column)};",
             ) from error
         if "does not exist" in text:
             raise TerminalError(

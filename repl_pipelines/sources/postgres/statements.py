@@ -113,7 +113,7 @@ class Statements:
         unfit = misfit(column)
         if column.policy is not Policy.FAIL or unfit is None:
             return value
-        key = ", ".join(f"{quote(k)}::text" for k in self.table.key) or "ctid::text"
+        key = ", ".join(f"{quote(k)}::text" for k in self.table.key) or "''"
         # No scan of its own: the cast of this text raises, and carries the row's key to the user.
         marker = f"concat_ws(', ', '{MISFIT} {column.ordinal}', {key})"
         kind = column.postgres_type
