@@ -1,0 +1,237 @@
+"""Killed at any failpoint: readers see the old or the new state, and the next sync ends right."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pytest
+
+import repl_pipelines
+from repl_pipelines.failpoints import POINTS
+from repl_pipelines.lake.fold import FoldPolicy
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.lake.store import Store
+from repl_pipelines.model.entry import Action
+from repl_pipelines.model.table import Declaration, Table, TimePartition
+from repl_pipelines.replicas.contract import Replica
+from repl_pipelines.replicas.duckdb import DuckDBReplica
+from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.source import PostgresSource
+from repl_pipelines.sync.engine import Replication
+from tests.sync.conftest import Bench
+
+Rows = dict[str, list[tuple]]
+
+DECLARATIONS = (
+    Declaration("orders", cursor="updated_at"),
+    Declaration("lines"),  # mode full
+    Declaration("events", partition=TimePartition("at", start="2026-11-01")),
+)
+SMALL_CHUNKS = Protection(chunk=16 * 8192)
+# A child is forked from a server that has imported everything and started no thread.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload([__name__])
+
+FIRST = [
+    *("sync.claimed", "sync.snapshot", "lake.uploaded", "sync.part_uploaded"),
+    *("sync.before_proof", "sync.before_commit", "lake.committed", "sync.committed"),
+    *("sync.before_journal", "journal.uploaded", "journal.written", "sync.published"),
+]
+PUBLISHED = {"journal.written", "sync.published", "fold.uploaded", "fold.committed"}
+
+
+@pytest.fixture
+def shop(bench: Bench) -> Bench:
+    bench.sql(
+        "create table orders (id bigint primary key, total bigint, note text,"
+        " updated_at timestamptz not null default now())",
+        "create index on orders (updated_at)",
+        "create table lines (order_id bigint, line_no int, amount bigint, pad text,"
+        " primary key (order_id, line_no))",
+        "create table events (order_id bigint, at timestamptz, what text)",
+        "insert into lines select o, l, o * 10 + l, repeat('x', 500)"
+        " from generate_series(1, 300) o, generate_series(1, 2) l",
+        "insert into orders select order_id, sum(amount), 'n' from lines group by 1",
+        "insert into events select g, '2026-11-01'::timestamptz + g * interval '20 minutes', 'new'"
+        " from generate_series(1, 300) g",
+    )
+    return bench
+
+
+def change(shop: Bench, turn: int) -> None:
+    """One transaction over all three tables; the deletion does not touch the cursor."""
+    old, gone, new = 10 + turn, 100 + turn, 1000 + turn
+    shop.sql(
+        "begin",
+        f"insert into lines values ({new}, 1, {turn}, ''), ({new}, 2, 1, '')",
+        f"insert into orders values ({new}, {turn} + 1, 'new')",
+        f"insert into events values ({new}, '2026-11-02 12:00+00', 'new')",
+        f"update lines set amount = amount + 7 where order_id = {old} and line_no = 1",
+        f"update orders set total = total + 7, updated_at = now() where id = {old}",
+        f"delete from lines where order_id = {gone}",
+        f"delete from orders where id = {gone}",
+        f"delete from events where order_id = {gone}",
+        "commit",
+    )
+
+
+def fail_in_child(point: str, dsn: str, store: Store, source: str, replica: Replica | None) -> None:
+    """What the child does: a sync, or an apply if it is given a replica."""
+    os.environ["REPL_PIPELINES_FAILPOINT"] = point
+    replication = replication_of(dsn, Lake(store, source), [replica] if replica else [])
+    if replica is None:
+        replication.sync(run="killed")
+    else:
+        replication.apply(replica.name, run="killed")
+
+
+def kill(point: str, shop: Bench, lake: Lake, replica: Replica | None = None) -> None:
+    """Die at `point`, in a process of its own; not to come by there is a failure, too."""
+    arguments = (point, shop.dsn, replace(shop.store), lake.source, replica)
+    child = CHILDREN.Process(target=fail_in_child, args=arguments)
+    child.start()
+    child.join()
+    assert child.exitcode == 137, f"{point} was not reached"
+
+
+def replication_of(dsn: str, lake: Lake, replicas: Sequence[Replica]) -> Replication:
+    source = PostgresSource(lake.source, dsn, SMALL_CHUNKS)
+    fold = FoldPolicy(share=0.0)  # after every change
+    return Replication(lake.source, source, lake, replicas, DECLARATIONS, fold=fold)
+
+
+def source_rows(shop: Bench, tables: Sequence[Table]) -> Rows:
+    return {t.name.name: shop.source_rows(t) for t in tables}
+
+
+def select(table: Table, relation: str) -> str:
+    columns = ", ".join(f'"{c.name}"::varchar' for c in table.columns)
+    return f"select {columns} from {relation}"
+
+
+def published_rows(lake: Lake, tables: Sequence[Table]) -> Rows:
+    """As a reader gets them who pins each table to the version that the journal names."""
+    heads = lake.journal.heads()
+    found: Rows = {}
+    for table in tables:
+        versions = [entry.version for (name, _), entry in heads.items() if name == table.name]
+        if versions:
+            rows = lake.table(table.name).rows_sql(table, version=max(versions))
+            with lake.session() as session:
+                query = select(table, f"({rows})")
+                found[table.name.name] = sorted(session.execute(query).fetchall(), key=repr)
+    return found
+
+
+def replica_rows(replica: Replica, tables: Sequence[Table]) -> Rows:
+    if isinstance(replica, DuckDBReplica):
+        with duckdb.connect(str(replica.files.link), read_only=True) as session:
+            session.execute("set timezone = 'UTC'")
+            run = session.execute
+            return {
+                t.name.name: sorted(run(select(t, str(t.name))).fetchall(), key=repr)
+                for t in tables
+            }
+    assert isinstance(replica, PostgresReplica)
+    with psycopg.connect(replica.dsn) as connection:
+        connection.execute("set timezone = 'UTC'")
+        query = {t.name.name: select(t, str(t.name)).encode() for t in tables}
+        return {n: sorted(connection.execute(q).fetchall(), key=repr) for n, q in query.items()}
+
+
+def assert_clean(lake: Lake) -> None:
+    """Each commit of each table is in the journal, once."""
+    seen: Counter[tuple] = Counter()
+    batches: dict[str, set[int]] = {}
+    for sync in lake.journal.since(0):
+        for entry in sync.entries:
+            if entry.action is not Action.UNCHANGED:
+                seen[entry.table, entry.partition, entry.batch] += 1
+                batches.setdefault(entry.table.name, set()).add(entry.batch)
+    assert {name: count for name, count in seen.items() if count > 1} == {}
+    for name, numbers in batches.items():
+        assert numbers == set(range(1, max(numbers) + 1)), name
+
+
+def settle(replication: Replication, expected: Rows, tables: Sequence[Table]) -> None:
+    """Run again: everything as in the source; and once more: nothing moves."""
+    report = replication.sync(run="again")
+    assert report.failed == {}
+    assert published_rows(replication.lake, tables) == expected
+    for name, replica in replication.replicas.items():
+        replication.apply(name)
+        assert replica_rows(replica, tables) == expected, name
+    assert_clean(replication.lake)
+
+
+def test_the_list_of_failpoints_is_complete() -> None:
+    folder = Path(repl_pipelines.__file__).parent
+    texts = [file.read_text() for file in folder.rglob("*.py")]
+    reached = {point for text in texts for point in re.findall(r'\breach\("([^"]+)"', text)}
+    assert reached == set(POINTS)
+
+
+def test_killed_in_a_first_sync(shop: Bench) -> None:
+    for turn, point in enumerate(FIRST):
+        lake = Lake(shop.store, f"shop{turn}")
+        replication = replication_of(shop.dsn, lake, [])
+        tables = replication.tables()
+        expected = source_rows(shop, tables)
+        kill(point, shop, lake)
+        assert published_rows(lake, tables) == (expected if point in PUBLISHED else {}), point
+        if turn % 2:  # the source has moved on when the next sync finds what was left behind
+            change(shop, turn)
+        settle(replication, source_rows(shop, tables), tables)
+
+
+def test_killed_in_a_later_sync(shop: Bench) -> None:
+    replication = replication_of(shop.dsn, shop.lake, [])
+    tables = replication.tables()
+    replication.sync()
+    for turn, point in enumerate(p for p in POINTS if not p.startswith("replica.")):
+        change(shop, turn)
+        if point == "sync.rolled_forward":
+            kill("sync.before_journal", shop, shop.lake)
+        old = published_rows(shop.lake, tables)
+        new = source_rows(shop, tables)
+        assert old != new
+        kill(point, shop, shop.lake)
+        assert published_rows(shop.lake, tables) == (new if point in PUBLISHED else old), point
+        if turn % 2:
+            change(shop, 50 + turn)
+        settle(replication, source_rows(shop, tables), tables)
+    report = replication.sync()
+    assert {entry.action for entry in report.entries} == {Action.UNCHANGED}
+
+
+def test_killed_in_an_apply(shop: Bench, replica_database: str, tmp_path: Path) -> None:
+    replicas = [
+        DuckDBReplica("analytics", tmp_path, "shop"),
+        PostgresReplica("warehouse", replica_database, "shop"),
+    ]
+    replication = replication_of(shop.dsn, shop.lake, replicas)
+    tables = replication.tables()
+    settle(replication, source_rows(shop, tables), tables)
+    cases = [(p, r) for p in POINTS for r in replicas if p.startswith("replica.")]
+    cases.remove(("replica.published", replicas[1]))  # its commit is its publication
+    for turn, (point, replica) in enumerate(cases):
+        old = source_rows(shop, tables)
+        change(shop, turn)
+        assert replication.sync().failed == {}
+        new = source_rows(shop, tables)
+        kill(point, shop, shop.lake, replica)
+        visible = point == "replica.published" or (point, replica.kind) == (
+            "replica.committed",
+            "postgres",
+        )
+        assert replica_rows(replica, tables) == (new if visible else old), (point, replica.name)
+        settle(replication, new, tables)
