@@ -12,16 +12,6 @@ from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
 from repl_pipelines.lake.table import RETENTION, LakeTable
 from repl_pipelines.model.table import TableName
 
-# Where a test can stop the lake's work (see `repl_pipelines.failpoints`), in order.
-FAILPOINTS = (
-    "lake.uploaded",  # after each file of a table
-    "lake.committed",  # a table's commit is visible to Delta readers, not yet in the journal
-    "journal.uploaded",
-    "journal.written",  # the sync is published
-    "fold.uploaded",
-    "fold.committed",
-)
-
 
 class Lake:
     """All copies of one source's tables in one store. Threads may share it."""

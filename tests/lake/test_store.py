@@ -9,7 +9,6 @@ import pytest
 
 from repl_pipelines.errors import DeclarationError, StoreRefused, StoreUnavailable
 from repl_pipelines.lake import store as store_module
-from repl_pipelines.lake.lake import FAILPOINTS
 from repl_pipelines.lake.store import Store
 from tests.faults import FaultProxy, accepted, answer_lost, dropped, error, expired
 from tests.lake.copies import ITEMS, copy_of, store
@@ -129,15 +128,3 @@ def test_large_files_go_up_in_parts(
 def test_an_unusable_prefix_is_refused(bucket: Bucket, prefix: str) -> None:
     with pytest.raises(DeclarationError, match="prefix"):
         store(bucket, prefix=prefix)
-
-
-def test_the_list_of_failpoints_is_complete() -> None:
-    folder = Path(store_module.__file__).parent
-    texts = [file.read_text() for file in folder.glob("*.py")]
-    reached = {
-        line.split('reach("')[1].split('"')[0]
-        for text in texts
-        for line in text.splitlines()
-        if 'reach("' in line
-    }
-    assert reached == set(FAILPOINTS)
