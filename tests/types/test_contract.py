@@ -62,6 +62,14 @@ def test_a_domain_is_its_base_type(lab: Lab) -> None:
     assert domain.source_type == "public.dear"
 
 
+def test_a_dropped_column_is_none_and_the_others_keep_their_ordinals(lab: Lab) -> None:
+    lab.table("id bigint, gone text, v text NOT NULL")
+    lab.server.execute("ALTER TABLE public.t DROP COLUMN gone")
+    lab.server.execute("ALTER TABLE public.t ADD COLUMN late text")
+    found = [(c.name, c.ordinal, c.nullable) for c in lab.columns().values()]
+    assert found == [("id", 1, True), ("v", 3, False), ("late", 4, True)]
+
+
 def test_no_built_in_type_is_left_out(lab: Lab) -> None:
     found = lab.server.execute(
         "SELECT oid::regtype::text FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace"
