@@ -3,6 +3,7 @@
 ReplicationError
 ├── TransientError              the same call may succeed later: retried with back-off
 │   ├── SourceUnavailable       the source cannot be reached, or dropped the connection
+│   ├── TableChanged            a table was altered, truncated or re-created while it was read
 │   ├── StoreUnavailable        the object store failed, is slow, or refused for now
 │   ├── ReplicaUnavailable      the replica is locked, full or unreachable
 │   └── SyncInProgress          another sync holds one of the tables
@@ -40,6 +41,10 @@ class TransientError(ReplicationError):
 
 class SourceUnavailable(TransientError):
     """The source cannot be reached, or dropped the connection in the middle of a read."""
+
+
+class TableChanged(TransientError):
+    """A table was altered, truncated or re-created while it was read; nothing was published."""
 
 
 class StoreUnavailable(TransientError):

@@ -115,4 +115,5 @@ class Table:
             (c.ordinal, c.name, c.source_type, c.lake_type, c.policy.value) for c in self.columns
         ]
         cut = self.partition and (self.partition.column, self.partition.unit.value)
-        return repr((self.identity, self.key, shape, cut))
+        # A horizon means nothing for another cursor column.
+        return repr((self.identity, self.key, shape, cut, self.cursor))

@@ -10,7 +10,7 @@ from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Selection
-from repl_pipelines.model.table import Declaration, Table
+from repl_pipelines.model.table import Declaration, Table, TableName
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Part:
 class Survey:
     """What declarations come to: the tables that can be replicated, and why others cannot.
 
-    problems: by the declared name (or the table's, where a pattern found it)
+    problems: by table; a declared name that matches nothing counts as one
     """
 
     tables: tuple[Table, ...]
-    problems: Mapping[str, ReplicationError]
+    problems: Mapping[TableName, ReplicationError]
 
 
 class Snapshot(Protocol):

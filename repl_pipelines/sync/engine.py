@@ -22,6 +22,7 @@ from repl_pipelines.errors import (
     TerminalError,
 )
 from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.columns import check_columns
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import Entry
@@ -148,9 +149,9 @@ class Replication:
         return prove(self, tables, partitions, run=run, fresh=fresh)
 
     def _problems(
-        self, problems: Mapping[str, ReplicationError], request: Request, chosen: list[Table]
+        self, problems: Mapping[TableName, ReplicationError], request: Request, chosen: list[Table]
     ) -> dict[TableName, ReplicationError]:
-        failed = {_named(name): error for name, error in problems.items()}
+        failed = dict(problems)
         wanted = set(request.tables or ()) | set(request.partitions)
         if wanted:
             failed = {name: error for name, error in failed.items() if name in wanted}
@@ -239,6 +240,7 @@ class _SyncRun:
         return []
 
     def _move(self, table: Table, snapshot: Snapshot, past: Past) -> list[Entry]:
+        check_columns(table)
         lake = self.replication.lake
         copy = lake.table(table.name)
         with (
@@ -283,11 +285,6 @@ class _SyncRun:
                     self.failed[table.name] = error
                 except Exception as error:  # noqa: BLE001 - the sync itself is published
                     self.failed[table.name] = _unexpected(table, error)
-
-
-def _named(name: str) -> TableName:
-    schema, _, table = name.rpartition(".")
-    return TableName(schema or "public", table)
 
 
 def _unexpected(table: Table, error: Exception) -> TerminalError:

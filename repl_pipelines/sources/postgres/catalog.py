@@ -13,7 +13,7 @@ from repl_pipelines.errors import (
     ReplicationError,
     TableNotFound,
 )
-from repl_pipelines.model.column import Column, Family
+from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources.contract import Survey
@@ -107,7 +107,7 @@ def survey(connection: Connection, source: str, declarations: Sequence[Declarati
             columns = described.get(relation.oid, [])
             tables.append(_table(relation, declaration, columns, keys, indexed))
         except ReplicationError as error:
-            problems[str(relation.name)] = error
+            problems[relation.name] = error
     return Survey(tuple(tables), problems)
 
 
@@ -125,9 +125,9 @@ def _check_readable(connection: Connection, source: str, relation: _Relation) ->
 
 def _choose(
     relations: Sequence[_Relation], source: str, declarations: Sequence[Declaration]
-) -> tuple[list[tuple[_Relation, Declaration]], dict[str, ReplicationError]]:
+) -> tuple[list[tuple[_Relation, Declaration]], dict[TableName, ReplicationError]]:
     chosen: dict[int, tuple[_Relation, Declaration]] = {}
-    problems: dict[str, ReplicationError] = {}
+    problems: dict[TableName, ReplicationError] = {}
     for declaration in sorted(declarations, key=lambda d: not d.is_pattern):
         found = [
             r
@@ -136,7 +136,9 @@ def _choose(
             and (r.is_table or not declaration.is_pattern)
         ]
         if not found:
-            problems[declaration.name] = _not_found(relations, source, declaration)
+            schema, _, name = declaration.name.rpartition(".")
+            missing = TableName(schema or DEFAULT_SCHEMA, name)
+            problems[missing] = _not_found(relations, source, declaration)
         chosen.update({r.oid: (r, declaration) for r in found})
     return sorted(chosen.values(), key=lambda pair: pair[0].name), problems
 
@@ -182,14 +184,15 @@ def _table(
             )
     if mode is Mode.PARTITION and partition:
         _check_partition(relation.name, by_name[partition.column])
+    _check_policies(relation.name, columns, (*key, partition.column if partition else ""))
     return Table(
         name=relation.name,
         identity=str(relation.oid),
         columns=columns,
         key=key,
         mode=mode,
-        cursor=declaration.cursor,
-        partition=partition,
+        cursor=declaration.cursor if mode is Mode.CURSOR else None,
+        partition=partition if mode is Mode.PARTITION else None,
         deletes=declaration.deletes,
         rows=relation.rows,
         bytes=relation.bytes,
@@ -224,8 +227,9 @@ def _mode(name: TableName, declaration: Declaration, key: tuple[str, ...]) -> Mo
 def _check_cursor(relation: _Relation, column: Column) -> None:
     if column.family not in horizon.USABLE:
         raise CursorUnusable(
-            f"{relation.name}: cursor column {column.name!r} is of type {column.source_type};"
-            " only timestamps, dates and integers from a sequence can tell what changed since.",
+            f"{relation.name}: cursor column {column.name!r} is of type {column.source_type}"
+            f"{_kept_as_text(column)}; only timestamps, dates and integers from a sequence can tell"
+            " what changed since.",
             "Choose another cursor column, or mode full or partition.",
         )
 
@@ -234,10 +238,24 @@ def _check_partition(name: TableName, column: Column) -> None:
     if column.family not in horizon.TIMES:
         raise DeclarationError(
             f"{name}: partition column {column.name!r} is of type {column.source_type}"
-            f"{' kept as text' if column.family is Family.TEXT else ''}; it must be a date or"
-            " timestamp.",
+            f"{_kept_as_text(column)}; it must be a date or timestamp.",
             "Choose another partition column, or mode full.",
         )
+
+
+def _kept_as_text(column: Column) -> str:
+    return " (kept as text by its policy)" if column.policy is Policy.TEXT else ""
+
+
+def _check_policies(table: TableName, columns: Sequence[Column], placed_by: Sequence[str]) -> None:
+    """Rows whose key or time became NULL could not be told apart, or found again."""
+    for column in columns:
+        if column.name in placed_by and column.policy is Policy.NULL and types.misfit(column):
+            raise DeclarationError(
+                f"{table}: column {column.name!r} is part of the key or the partition column; its"
+                " policy cannot be `null`.",
+                "Use policy `fail`, or `text` for a key column.",
+            )
 
 
 def _no_column(

@@ -86,12 +86,12 @@ class Readers:
             where = f"Source {self._name!r}, {doing}"
             if "permission denied" in text or "row-level security" in text:
                 raise GrantMissing(
-                    f"{where}: {_server_words(text)}.",
+                    f"{where}: {server_words(text)}.",
                     "Grant SELECT on the table (and BYPASSRLS where row-level security is on).",
                 ) from error
             if _LOST.search(text):
                 raise SourceUnavailable(
-                    f"{where}: {_server_words(text)}.",
+                    f"{where}: {server_words(text)}.",
                     "The next sync starts again from the last published position.",
                 ) from error
             raise
@@ -106,7 +106,7 @@ _LOST = re.compile(
 )
 
 
-def _server_words(text: str) -> str:
+def server_words(text: str) -> str:
     """The part of a scanner error that the server said, without the statement it echoes."""
     found = re.search(r"(?:ERROR|FATAL|PANIC):\s*(.*?)(?: LINE \d|CONTEXT:|$)", text)
     return (found.group(1) if found else text[:300]).strip()

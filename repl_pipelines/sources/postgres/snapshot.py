@@ -1,5 +1,6 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
+import math
 import re
 from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,17 +11,22 @@ from uuid import uuid4
 import duckdb
 
 from repl_pipelines import duck
-from repl_pipelines.errors import ReplicationError, TerminalError, ValueNotRepresentable
+from repl_pipelines.errors import (
+    ReplicationError,
+    TableChanged,
+    TerminalError,
+    ValueNotRepresentable,
+)
 from repl_pipelines.model.column import Family
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
-from repl_pipelines.model.selection import Everything, Selection
+from repl_pipelines.model.selection import Selection
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.sources.contract import Part
-from repl_pipelines.sources.postgres import horizon, statements
+from repl_pipelines.sources.postgres import horizon, statements, unchanged
 from repl_pipelines.sources.postgres.connection import Protection
-from repl_pipelines.sources.postgres.readers import Readers
+from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
 
 DUCKDB_TYPES = {
@@ -38,8 +44,10 @@ DUCKDB_TYPES = {
 }
 # Said of a local file; the server has its own words for its own disk.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
+# Of the largest leaf; bytes of all, with what is stored out of line.
 _PAGES = """
-select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint
+select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint,
+       coalesce(sum(pg_table_size(relid)), 0)::bigint
 from (select {oid}::regclass union all select relid from pg_partition_tree({oid})) as leaf(relid)
 """
 
@@ -128,6 +136,9 @@ class PostgresSnapshot:
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
             scan = self._readers.query(query)
             self._check_types(session, table, scan)
+            if table.columns:
+                everything = f"SELECT * FROM {statements.relation(table)}"
+                unchanged.check_columns(session, table, self._readers.query(everything))
             hidden = "" if table.columns else f" EXCLUDE ({statements.NO_COLUMNS})"
             stamps = "".join(f", {literal(v)} AS {quote(k)}" for k, v in stamp.items())
             written = session.execute(
@@ -140,6 +151,7 @@ class PostgresSnapshot:
                 [counts] = session.execute(f"FROM {self._readers.query(counted)}").fetchall()
                 names = [c[0] for c in session.description or []]
                 misfits = {n: int(str(v)) for n, v in zip(names, counts, strict=True) if v}
+            self._check_unchanged(session, table)
         return Part(path, int(written[0]) if written else 0, misfits)
 
     def _sql(self, table: Table) -> statements.Statements:
@@ -155,19 +167,21 @@ class PostgresSnapshot:
             kind = column.lake_type
             wanted = DUCKDB_TYPES.get(kind, kind.replace(" ", "").upper())
             if arrived[column.name].replace(", ", ",") != wanted:
-                raise TerminalError(
+                raise TableChanged(
                     f"{table.name}, column {column.name!r} ({column.source_type}) arrives as"
                     f" {arrived[column.name]}, not as {wanted}: nothing was copied.",
-                    f"Set the column's policy to `text`, and report this: {column!r}.",
+                    "If its type was just altered, run the sync again; if not, set the column's"
+                    f" policy to `text`, and report this: {column!r}.",
                 )
 
     def _chunks(self, table: Table, selection: Selection) -> list[str]:
         """Ranges of pages, the last one open, so that a table that grows loses nothing."""
-        if not isinstance(selection, Everything):
+        if self._sql(table).where(selection) != "true":
             return ["true"]  # an index serves these
-        [(pages,)] = self._query(table, _PAGES.format(oid=int(table.identity)))
-        step = max(1, self._protection.chunk // 8192)
-        starts = range(0, int(str(pages)), step)
+        [(pages, size)] = self._query(table, _PAGES.format(oid=int(table.identity)))
+        chunks = math.ceil(int(str(size)) / self._protection.chunk)
+        step = math.ceil(int(str(pages)) / max(1, chunks))
+        starts = range(0, int(str(pages)), max(1, step))
         if len(starts) < 2:
             return ["true"]
         closed = [f"ctid >= '({s},0)' AND ctid < '({s + step},0)'" for s in starts[:-1]]
@@ -175,7 +189,15 @@ class PostgresSnapshot:
 
     def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
-            return session.execute(f"FROM {self._readers.query(query)}").fetchall()
+            rows = session.execute(f"FROM {self._readers.query(query)}").fetchall()
+            self._check_unchanged(session, table)
+            return rows
+
+    def _check_unchanged(self, session: duckdb.DuckDBPyConnection, table: Table) -> None:
+        query = self._readers.query(unchanged.statement(table))
+        [(changed,)] = session.execute(f"FROM {query}").fetchall()
+        if changed:
+            raise unchanged.changed(table, "it was altered, truncated or re-created")
 
     def _errors(self, table: Table) -> "_TableErrors":
         return _TableErrors(table)
@@ -205,11 +227,8 @@ class _TableErrors:
                 f" the rows: SELECT * FROM {statements.relation(self._table)}"
                 f" WHERE {misfit(column)};",
             ) from error
-        if "does not exist" in text:
-            raise TerminalError(
-                f"{self._table.name} changed while it was read: {text[:300]}",
-                "Run the sync again: it discovers the new shape.",
-            ) from error
+        if "does not exist" in text or "could not open relation" in text:
+            raise unchanged.changed(self._table, server_words(text)) from error
         if isinstance(error, duckdb.IOException) and _DISK.search(text):
             raise TerminalError(
                 f"{self._table.name} could not be read to local disk: {text[:300]}",
