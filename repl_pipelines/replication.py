@@ -20,10 +20,12 @@ from dagster.components.utils.defs_state import (
 from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, TransientError
+from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
 from repl_pipelines.orchestration.connections import Connections
 from repl_pipelines.orchestration.declaration import (
+    Fold,
     TableDeclaration,
     Tables,
     declarations,
@@ -66,6 +68,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     )
     backfill: Backfill = Field(
         default=dg.BackfillPolicy.multi_run(30), description="Partitions of one backfill run."
+    )
+    fold: Fold = Field(
+        default=Fold(), description="When change rows are folded into the base of a table."
     )
     lag_limit: int = Field(
         default=900, description="Seconds a copy may be behind before its check fails."
@@ -132,6 +137,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 **{name: replica.kind for name, replica in found.replicas.items()},
             },
             lag_limit=self.lag_limit,
+            fold=FoldPolicy(share=self.fold.share, files=self.fold.files),
             backfill=self.backfill,
         )
         return definitions(plan, self.schedule, self.validation)

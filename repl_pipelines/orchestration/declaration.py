@@ -19,6 +19,13 @@ def wrong_cron(text: str) -> str:
     return "" if is_valid_cron_string(text) else f"{text!r} is no cron expression"
 
 
+class Fold(dg.Model, dg.Resolvable):
+    """When reading base and changes together costs more than rewriting them."""
+
+    share: float = Field(default=0.2, description="Change rows as a part of base rows.")
+    files: int = Field(default=20, description="Number of change files.")
+
+
 class PartitionedBy(dg.Model):
     """Split a table into time ranges, each a Dagster partition, replaced and proven as a whole."""
 

@@ -18,6 +18,7 @@ def engine(plan: Plan, resources: Any, log: dg.DagsterLogManager) -> Replication
         getattr(resources, names.lake).lake(names.source),
         [getattr(resources, name).replica(name, names.source) for name in names.replicas],
         plan.declarations,
+        fold=plan.fold,
         progress=lambda progress: log.info(progress_text(progress)),
     )
 

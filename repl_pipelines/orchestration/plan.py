@@ -6,6 +6,7 @@ from functools import cached_property
 
 import dagster as dg
 
+from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.orchestration.names import VALIDATION, Names
 
@@ -19,6 +20,7 @@ class Plan:
     declarations: tuple[Declaration, ...]
     kinds: Mapping[str, str]
     lag_limit: int
+    fold: FoldPolicy
     backfill: dg.BackfillPolicy
 
     @property

@@ -8,11 +8,13 @@ import dagster as dg
 from psycopg.conninfo import make_conninfo
 from pydantic import Field
 
+from repl_pipelines.duck import Limits
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.contract import Source
 
+_MEMORY = "Megabytes that the DuckDB which reads and writes here may use; it spills to disk beyond."
 _HIDDEN = "Give it as `dg.EnvVar(...)`: it is then read when a run starts, and never shown."
 
 
@@ -60,6 +62,7 @@ class PostgresSource(SourceResource):
     workers: int = Field(default=2, description="Connections that read at once.", ge=1)
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
+    memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
 
     def source(self, name: str) -> Source:
         from repl_pipelines.sources.postgres.connection import Protection
@@ -70,7 +73,7 @@ class PostgresSource(SourceResource):
             statement_timeout=self.statement_timeout,
             lock_timeout=self.lock_timeout,
         )
-        return Engine(name, _dsn(self), protection)
+        return Engine(name, _dsn(self), protection, Limits(memory=self.memory_mb * 2**20))
 
 
 class S3Lake(LakeResource):
@@ -85,6 +88,7 @@ class S3Lake(LakeResource):
     access_key: str | None = None
     secret_key: str | None = Field(default=None, description=_HIDDEN)
     session_token: str | None = Field(default=None, description=_HIDDEN)
+    memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
 
     def lake(self, source: str) -> Lake:
         return Lake(
@@ -98,6 +102,7 @@ class S3Lake(LakeResource):
                 self.session_token,
             ),
             source,
+            Limits(memory=self.memory_mb * 2**20),
         )
 
 

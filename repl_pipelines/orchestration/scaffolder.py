@@ -49,6 +49,10 @@ attributes:
     type: multi_run
     max_partitions_per_run: 30
 
+  # Fold change rows into the base of a table when they exceed this share of its rows, or this
+  # number of files; share 0 folds at every sync.
+  fold: {{share: 0.2, files: 20}}
+
   # Seconds a copy may be behind the source before its check fails.
   lag_limit: 900
 

@@ -111,7 +111,7 @@ def _copy_description(plan: Plan, layer: str, table: Table) -> str:
         else f"Re-copy on demand without a gap for readers: materialize with `{config}`; add "
         "`lower` and `upper` (and `column`) for a range of keys or times."
     )
-    return "\n\n".join(part for part in (table.comment, _kept(table), again) if part)
+    return "\n\n".join(part for part in (table.comment, _kept(table), *table.notes, again) if part)
 
 
 def _kept(table: Table) -> str:

@@ -59,6 +59,8 @@ class SyncRun:
                 self.outcome.failed(self.plan.name, error)
             else:
                 behind = set(report.failed)
+                for note in [n for table in report.tables.values() for n in table.notes]:
+                    self.context.log.warning(note)
                 yield from self._lake_results(report, time.monotonic() - started)
         for replica in self.plan.names.replicas:
             if self._selects(replica):
