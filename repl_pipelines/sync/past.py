@@ -44,7 +44,7 @@ class Published:
         name = entries[0].table
         known = self._batch(name)
         moved = [e for e in entries if e.action is not Action.UNCHANGED and e.batch > known]
-        ours = max((e.batch for e in moved), default=known)
+        ours = max(known, *(e.batch for e in entries))  # what stands includes the commits below it
         if {e.batch for e in moved} != set(range(known + 1, ours + 1)):
             commits = self._lake.table(name).commits_after(known)
             moved = [e for e in commits if e.batch <= ours]

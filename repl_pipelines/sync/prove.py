@@ -7,9 +7,8 @@ computed inside that snapshot.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, TerminalError
 from repl_pipelines.lake.journal import Published
@@ -18,11 +17,8 @@ from repl_pipelines.model.entry import COARSE
 from repl_pipelines.model.figures import Figure, Figures, differences
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.proof.lake_figures import lake_figures
-from repl_pipelines.replicas.contract import View
-from repl_pipelines.sync.report import Proof
-
-if TYPE_CHECKING:
-    from repl_pipelines.sync.engine import Replication
+from repl_pipelines.replicas.contract import Replica, View
+from repl_pipelines.sync.report import Proof, SyncReport
 
 LAKE = "lake"
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
@@ -47,33 +43,21 @@ class Verdict:
 class Scope:
     """What is to be proven. partitions: only these of a table; a table not named there: all."""
 
-    replication: "Replication"
+    lake: Lake
+    replicas: Mapping[str, Replica]
     tables: tuple[Table, ...]
     partitions: Mapping[TableName, Collection[str]]
     run: str
 
 
-def prove(
-    replication: "Replication",
-    tables: Collection[TableName] | None,
-    partitions: Mapping[TableName, Collection[str]] | None,
-    *,
-    run: str,
-    fresh: bool,
-) -> Verdict:
-    """Prove lake and replicas of these tables (None: all); see the module's text."""
-    partitions = partitions or {}
-    wanted = None if tables is None and not partitions else {*(tables or ()), *partitions}
-    survey = replication.source.survey(replication.declarations)
-    chosen = tuple(t for t in survey.tables if wanted is None or t.name in wanted)
-    scope = Scope(replication, chosen, partitions, run)
+def prove(scope: Scope, sync: Callable[[], SyncReport] | None) -> Verdict:
+    """Prove lake and replicas; with `sync` given, also at the new snapshot it brings them to."""
     proofs = _at_rest(scope, measured=False)
-    if not fresh or not all(proof.proven for proof in proofs):
+    if sync is None or not all(proof.proven for proof in proofs):
         return Verdict(proofs, {})
-    report = replication.sync([t.name for t in chosen], run=run, measure=True)
-    moved = tuple(t for t in chosen if t.name not in report.failed)
-    scope = Scope(replication, moved, partitions, run)
-    return Verdict(_at_rest(scope, measured=True), report.failed)
+    report = sync()
+    moved = tuple(t for t in scope.tables if t.name not in report.failed)
+    return Verdict(_at_rest(replace(scope, tables=moved), measured=True), report.failed)
 
 
 def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
@@ -82,14 +66,14 @@ def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
     Copies without recorded figures (mode cursor with `deletes: ignore`) are passed over, unless
     they must have been `measured`.
     """
-    heads = scope.replication.lake.journal.newest()
+    heads = scope.lake.journal.newest()
     recorded = _recorded(scope, heads)
     missing = {t.name for t in scope.tables} - {t.name for t, _ in recorded}
     if measured and missing:
         names = ", ".join(map(str, sorted(missing)))
         raise TerminalError(f"{names}: the sync recorded no figures to prove it by.")
     proofs = _lake(scope)
-    for name in scope.replication.replicas:
+    for name in scope.replicas:
         proofs += _replica(scope, name)
     return tuple(proofs)
 
@@ -129,7 +113,7 @@ class _LakeView:
 
 
 def _lake(scope: Scope) -> list[Proof]:
-    lake = scope.replication.lake
+    lake = scope.lake
     proofs: list[Proof] = []
     for _ in range(TURNS):
         heads = lake.journal.newest()
@@ -141,13 +125,12 @@ def _lake(scope: Scope) -> list[Proof]:
 
 def _replica(scope: Scope, name: str) -> list[Proof]:
     """One replica, brought to the lake's newest sync first: positions must be the same."""
-    replication = scope.replication
-    replica = replication.replicas[name]
+    replica = scope.replicas[name]
     proofs: list[Proof] | None = None
     for _ in range(TURNS):
-        replica.apply(replication.lake, scope.tables, scope.run)
+        replica.apply(scope.lake, scope.tables, scope.run)
         with replica.view() as view:
-            heads = replication.lake.journal.newest()
+            heads = scope.lake.journal.newest()
             if any(published.sync > view.sync for _, published in _recorded(scope, heads)):
                 continue  # a sync was published after the replica moved: move it again
             proofs = _held_against(scope, name, view, heads)
@@ -167,7 +150,7 @@ def _between_commit_and_journal(scope: Scope, heads: Heads, proofs: Sequence[Pro
     Of parallel backfills of one table, one may have committed partitions that the journal does
     not name yet, while a later commit of another one is already in it.
     """
-    lake = scope.replication.lake
+    lake = scope.lake
     for table in {proof.table for proof in proofs if not proof.proven}:
         batch = max(p.entry.batch for (name, _), p in heads.items() if name == table)
         if lake.table(table).commits_after(batch) or lake.journal.newest() != heads:

@@ -1,0 +1,170 @@
+"""One sync, from the claim to the journal: every table in the same snapshot, published together."""
+
+import random
+import tempfile
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
+from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.columns import check_columns
+from repl_pipelines.lake.fold import FoldPolicy
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.entry import Entry
+from repl_pipelines.model.selection import Everything, Range
+from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.sources.contract import Snapshot, Source
+from repl_pipelines.sync.changes import copy_range, sync_cursor
+from repl_pipelines.sync.copy import check_key, copy_full, copy_whole
+from repl_pipelines.sync.partition import sync_partitions
+from repl_pipelines.sync.past import Published
+from repl_pipelines.sync.report import Report, SyncReport
+from repl_pipelines.sync.upkeep import upkeep
+from repl_pipelines.sync.work import Past, Work
+
+TURNS = 40  # racers take turns in the journal; each lost race means that another was published
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a sync works with. concurrency: tables at once; progress: told how far they are."""
+
+    source: Source
+    lake: Lake
+    fold: FoldPolicy
+    concurrency: int
+    progress: Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one sync was asked for: tables (None: all), partitions, and what to copy again."""
+
+    tables: Collection[TableName] | None
+    partitions: Mapping[TableName, Collection[str]]
+    recopy: Mapping[TableName, Everything | Range]
+    run: str
+    measure: bool
+
+    def wants(self, table: Table) -> bool:
+        named = self.tables is None and not self.partitions
+        return named or table.name in (self.tables or ()) or table.name in self.partitions
+
+    def claim(self, table: Table) -> str:
+        """What to hold: runs that name partitions of a table hold these, not the table."""
+        return str(table.name) if table.name not in self.partitions else ""
+
+
+class SyncRun:
+    """One call of `Replication.sync`, from the claim to the journal."""
+
+    def __init__(
+        self,
+        means: Means,
+        request: Request,
+        tables: Sequence[Table],
+        failed: dict[TableName, ReplicationError],
+    ) -> None:
+        self.means = means
+        self.request = request
+        self.tables = tables
+        self.failed = failed
+        self.seconds: dict[TableName, float] = {}
+
+    @cached_property
+    def published(self) -> Published:
+        return Published(self.means.lake)
+
+    def run(self) -> SyncReport:
+        reach("sync.claimed")
+        with self.means.source.snapshot(self.tables) as snapshot:
+            reach("sync.snapshot")
+            with ThreadPoolExecutor(self.means.concurrency) as pool:
+                tasks = [pool.submit(self._table, table, snapshot) for table in self.tables]
+                entries = [entry for task in tasks for entry in task.result()]
+            position = snapshot.position
+        reach("sync.before_journal")
+        number = self._publish(entries) if entries else 0
+        reach("sync.published")
+        for name, error in upkeep(self.means.lake, self.means.fold, self.tables, entries).items():
+            self.failed.setdefault(name, error)
+        tables = {t.name: t for t in self.tables}
+        return SyncReport(number, position, tuple(entries), self.failed, tables, self.seconds)
+
+    def _publish(self, entries: Sequence[Entry]) -> int:
+        """Journal the entries; the number of the sync that has them."""
+        lake = self.means.lake
+        published = self.published
+        for turn in range(TURNS):
+            wanting = published.settle(entries)
+            if not wanting:
+                return published.number  # another run has published them with its own
+            try:
+                return lake.journal.append(wanting, self.request.run, after=published.number).number
+            except SyncInProgress:
+                time.sleep(random.uniform(0, 0.05 * (turn + 1)))
+                published = Published(lake)
+        raise SyncInProgress(
+            f"Other syncs were published {TURNS} times in a row before this one could be.",
+            "What it committed stays; the next sync publishes it.",
+        )
+
+    def _table(self, table: Table, snapshot: Snapshot) -> list[Entry]:
+        started = time.monotonic()
+        try:
+            past = self.published.past(table)
+            if past.unpublished:
+                reach("sync.rolled_forward")
+            return [*past.unpublished, *self._move(table, snapshot, past)]
+        except ReplicationError as error:
+            self.failed[table.name] = error
+        except Exception as error:  # noqa: BLE001 - one table's bug must not cost the others their sync
+            self.failed[table.name] = _unexpected(table, error)
+        finally:
+            self.seconds[table.name] = time.monotonic() - started
+        return []
+
+    def _move(self, table: Table, snapshot: Snapshot, past: Past) -> list[Entry]:
+        check_columns(table)
+        lake = self.means.lake
+        copy = lake.table(table.name)
+        with (
+            tempfile.TemporaryDirectory(prefix="repl_pipelines-") as directory,
+            lake.session() as session,
+            copy.reading(),
+        ):
+            work = Work(table, copy, session, snapshot, past, Path(directory), self.means.progress)
+            check_key(work)
+            return self._by_mode(work)
+
+    def _by_mode(self, work: Work) -> list[Entry]:
+        table = work.table
+        again = self.request.recopy.get(table.name)
+        whole = work.past.whole
+        if whole is None or whole.shape != table.fingerprint or isinstance(again, Everything):
+            return copy_whole(work)
+        if isinstance(again, Range):
+            return copy_range(work, again)
+        if table.mode is Mode.CURSOR:
+            return sync_cursor(work, measure=self.request.measure)
+        if table.mode is Mode.PARTITION:
+            return sync_partitions(
+                work,
+                lambda names: self.means.source.claim(names, self.request.run),
+                lambda: Published(self.means.lake).past(table),
+                self.request.partitions.get(table.name),
+            )
+        return copy_full(work)
+
+
+def _unexpected(table: Table, error: Exception) -> TerminalError:
+    failure = TerminalError(
+        f"{table.name}: {type(error).__name__}: {str(error)[:500]}",
+        "Nothing of it was published. This is a defect of repl_pipelines: please report it.",
+    )
+    failure.__cause__ = error
+    return failure
