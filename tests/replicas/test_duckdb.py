@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import duckdb
 import pytest
 
-from repl_pipelines.model.sql import quote
 from repl_pipelines.errors import DeclarationError, ForeignReplica, ReplicaUnavailable
+from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.replicas.duckdb import DuckDBReplica

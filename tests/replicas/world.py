@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from repl_pipelines.model.sql import literal, quote
 from repl_pipelines import duck
 from repl_pipelines.lake.columns import duckdb_type
 from repl_pipelines.lake.lake import Lake
@@ -19,6 +18,7 @@ from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Mode, Table, TableName, TimePartition
 from repl_pipelines.replicas.figures import duckdb_figures_sql
 from tests.servers import Bucket
