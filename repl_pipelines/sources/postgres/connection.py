@@ -47,13 +47,12 @@ def session_dsn(dsn: str, protection: Protection, application: str) -> str:
     }
     given = conninfo_to_dict(dsn)
     options = [f"-c {n}={v.replace(' ', chr(92) + ' ')}" for n, v in (_SETTINGS | timeouts).items()]
-    return make_conninfo(
-        "",
-        **{"connect_timeout": 15, "keepalives_idle": 30, **given},
-        client_encoding="UTF8",
-        application_name=application[:63],
-        options=" ".join([str(given.get("options") or ""), *options]).strip(),
-    )
+    ours = {
+        "client_encoding": "UTF8",
+        "application_name": application[:63],
+        "options": " ".join([str(given.get("options") or ""), *options]).strip(),
+    }
+    return make_conninfo("", **{"connect_timeout": 15, "keepalives_idle": 30, **given, **ours})
 
 
 def connect(dsn: str, name: str) -> Connection:
