@@ -229,6 +229,11 @@ class _TableErrors:
             ) from error
         if "does not exist" in text or "could not open relation" in text:
             raise unchanged.changed(self._table, server_words(text)) from error
+        if "invalid byte sequence" in text or "Invalid unicode" in text:
+            raise ValueNotRepresentable(
+                f"{self._table.name} holds text that is not valid UTF-8: {server_words(text)}.",
+                "Correct the rows; a database in SQL_ASCII does not check what is written to it.",
+            ) from error
         if isinstance(error, duckdb.IOException) and _DISK.search(text):
             raise TerminalError(
                 f"{self._table.name} could not be read to local disk: {text[:300]}",

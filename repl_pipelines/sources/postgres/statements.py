@@ -67,7 +67,7 @@ class Statements:
         """One key that occurs twice or holds NULL."""
         names = [quote(k) for k in self.table.key]
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
-        texts = ", ".join(f"{name}::text" for name in names)
+        texts = ", ".join(f"coalesce({name}::text, 'NULL')" for name in names)
         return (
             f"SELECT concat_ws(', ', {texts}) FROM {relation(self.table)}"
             f" GROUP BY {', '.join(names)} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
