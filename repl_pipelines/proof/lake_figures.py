@@ -23,6 +23,7 @@ def lake_figures(
     rows: str,
     *,
     buckets: int | None = None,
+    where: str = "true",
 ) -> Figures:
     """Figures of the query `rows`, grouped as a source groups them (see `Snapshot.figures`)."""
     row, key = texts(table)
@@ -30,5 +31,5 @@ def lake_figures(
         group = checksum.bucket("duckdb", key, buckets)
     else:
         group = key_sql("duckdb", table) if table.partition else "''"
-    query = checksum.figures_sql("duckdb", f"({rows}) AS t", "true", group, row)
+    query = checksum.figures_sql("duckdb", f"({rows}) AS t", where, group, row)
     return Figures.gather(session.execute(query).fetchall())

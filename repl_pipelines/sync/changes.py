@@ -41,9 +41,11 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     assert whole is not None, "a first sync is a copy"
     horizon = work.snapshot.horizon(table, whole.horizon)
     batch = Batch()
-    rows = work.read(Since(whole.horizon), "u")
+    since = Since(whole.horizon)
+    rows = work.read(since, "u")
     batch.changed = _append(work, batch, rows, ghosts="false")
     if table.deletes is Deletes.IGNORE:
+        _prove_written(work, batch, since, rows)
         everything = Everything()
         figures = work.snapshot.figures(table, everything, buckets=COARSE) if measure else None
         return _publish(work, batch, horizon, figures)
@@ -113,9 +115,21 @@ def _append(work: Work, batch: Batch, paths: Sequence[Path], *, ghosts: str) -> 
     ).fetchone()
     rows = int(written[0]) if written else 0
     batch.files += work.upload([target], "changes") if rows else []
-    for path in (target, *paths):
-        path.unlink(missing_ok=True)
+    target.unlink()
     return rows
+
+
+def _prove_written(work: Work, batch: Batch, since: Since, paths: Sequence[Path]) -> None:
+    """Hold what the cursor selects in the source against the lake's rows with these keys."""
+    source = work.snapshot.figures(work.table, since, buckets=COARSE)
+    keys = ", ".join(map(quote, work.table.key))
+    where = f"({keys}) IN (SELECT ({keys}) FROM {_local(paths)})"
+    copy = work.figures(batch.files, Replace.NOTHING, buckets=COARSE, where=where)
+    work.prove(source, copy, "what was written")
+
+
+def _local(paths: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(literal(str(p)) for p in paths)}])"
 
 
 def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> str:
@@ -128,12 +142,11 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
     names = {c.name: quote(c.name) for c in table.columns}
     columns = ", ".join(names.values())
     lake = work.lake.rows_sql(table, extra=batch.files)
-    local = f"read_parquet([{', '.join(literal(str(p)) for p in paths)}])"
     same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in table.key)
     deleted = ", ".join(q if n in table.key else f"NULL AS {q}" for n, q in names.items())
     stamp = f"{work.batch}::BIGINT AS _rp_batch, {1 if batch.files else 0}::BIGINT AS _rp_seq"
     return f"""
-        WITH s AS (SELECT *, md5({row}) AS _rp_hash, {key} AS _rp_key FROM {local}),
+        WITH s AS (SELECT *, md5({row}) AS _rp_hash, {key} AS _rp_key FROM {_local(paths)}),
              l AS MATERIALIZED (
                 SELECT md5({row}) AS _rp_hash, {key} AS _rp_key, {columns}
                 FROM ({lake}) l WHERE ({ghosts}) OR EXISTS (SELECT 1 FROM s WHERE {same}))

@@ -117,6 +117,12 @@ class SyncRun:
         started = time.monotonic()
         try:
             past = self.published.past(table)
+            if not table.partition and past.whole and past.whole.position.after(snapshot.position):
+                raise SyncInProgress(
+                    f"{table.name} has been synced from a later snapshot than ours: our claim was"
+                    " lost with its connection.",
+                    "Nothing of ours was published; the next sync continues from there.",
+                )
             if past.unpublished:
                 reach("sync.rolled_forward")
             return [*past.unpublished, *self._move(table, snapshot, past)]

@@ -88,10 +88,11 @@ class Work:
         replace: Replace,
         *,
         buckets: int | None = None,
+        where: str = "true",
     ) -> Figures:
         """Figures of the lake's rows, read back from the store, as if `files` were committed."""
         rows = self.lake.rows_sql(self.table, extra=files, replaced=replace)
-        return lake_figures(self.session, self.table, rows, buckets=buckets)
+        return lake_figures(self.session, self.table, rows, buckets=buckets, where=where)
 
     def prove(self, source: Figures, copy: Figures, what: str) -> None:
         """Refuse to publish what differs from the source."""

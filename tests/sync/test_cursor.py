@@ -7,9 +7,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from repl_pipelines.errors import CursorUnusable, GrantMissing
+from repl_pipelines.errors import CursorUnusable, GrantMissing, NotProven
+from repl_pipelines.model.column import Column
 from repl_pipelines.model.table import Declaration, Deletes
-from repl_pipelines.sources.postgres import horizon
+from repl_pipelines.sources.postgres import horizon, statements, types
 from repl_pipelines.sync.engine import Replication
 from tests.sync.conftest import Bench
 
@@ -220,3 +221,24 @@ def test_a_cursor_without_index_is_noted_with_its_cost(bench: Bench) -> None:
     [note] = found.notes
     assert "no index" in note
     assert 'CREATE INDEX CONCURRENTLY ON "public"."t" ("at");' in note
+
+
+def test_what_a_sync_writes_is_proven_even_without_reconciliation(
+    table: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replication = table.replication(DECLARATION)
+    settle(table, replication)
+    table.sql("insert into t values (2, now(), 'kept')")
+    right = types.read_expression
+
+    def wrong(column: Column, alias: str = "") -> str:
+        expression = right(column, alias)
+        return f"upper({expression})" if column.name == "note" else expression
+
+    monkeypatch.setattr(statements, "read_expression", wrong)
+    report = replication.sync()
+    [error] = report.failed.values()
+    assert isinstance(error, NotProven)
+    assert table.lake.journal.last() == 1
+    monkeypatch.undo()
+    settle(table, replication)
