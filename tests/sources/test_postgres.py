@@ -1,0 +1,63 @@
+"""PostgreSQL is a source as the contract wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from repl_pipelines.sources.contract import Source
+from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.source import PostgresSource
+from tests.conformance.source import SourceConformance
+
+TABLES = """
+create table orders (id integer primary key, note text, price numeric(8,2), changed timestamptz);
+create index on orders (changed);
+insert into orders select g, case when g <> 10 then 'n' || g end, g + 0.25,
+  case when g <> 20 then timestamptz '2026-11-01 00:00+00' + g * interval '1 minute' end
+  from generate_series(1, 100) g;
+create table events (at timestamptz, kind text);
+insert into events values ('2026-11-01 00:00+00', 'a'), ('2026-11-01 23:59+00', 'b'),
+  ('2026-11-01 23:59+00', 'b'), ('2026-11-02 00:00+00', null), (null, 'never');
+create table empty (id integer primary key);
+create table pairs (a integer, b integer);
+insert into pairs values (1, 1), (1, 2);
+"""
+
+
+class TestPostgresSource(SourceConformance):
+    SCHEMA = "public"
+    MISFIT = "'NaN'"
+    PROTECTION: ClassVar = Protection(workers=3, chunk=1)  # a statement a page
+
+    @pytest.fixture
+    def source(self, database: str) -> PostgresSource:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(TABLES.encode())
+        return PostgresSource("shop", database, self.PROTECTION)
+
+    def execute(self, source: Source, statement: str) -> None:
+        with psycopg.connect(address(source), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def in_transaction(self, source: Source, statement: str) -> Iterator[None]:
+        with psycopg.connect(address(source)) as connection:
+            connection.execute(statement.encode())
+            yield
+
+    def unreachable(self, source: Source) -> Source:
+        return PostgresSource(source.name, make_conninfo(address(source), port=1))
+
+    def again(self, source: Source) -> Source:
+        return PostgresSource(source.name, address(source), self.PROTECTION)
+
+
+def address(source: Source) -> str:
+    assert isinstance(source, PostgresSource)
+    return source._given
