@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import LifoQueue
 from uuid import uuid4
 
@@ -47,7 +47,7 @@ class Readers:
         except BaseException:
             session, broken = None, session  # its transaction is aborted: a new one next time
             if broken:
-                broken.close()
+                _end(broken)
             raise
         finally:
             self._idle.put(session)
@@ -56,7 +56,7 @@ class Readers:
         while not self._idle.empty():
             session = self._idle.get()
             if session:
-                session.close()
+                _end(session)
         self._session.execute(f"DETACH {self.catalog}")
         self._session.close()
 
@@ -71,7 +71,7 @@ class Readers:
             adopt = f"SET TRANSACTION SNAPSHOT {literal(self._snapshot)}"
             session.execute(f"CALL postgres_execute('{self.catalog}', {literal(adopt)})")
         except BaseException:
-            session.close()
+            _end(session)
             raise
         return session
 
@@ -95,6 +95,17 @@ class Readers:
                     "The next sync starts again from the last published position.",
                 ) from error
             raise
+
+
+def _end(session: duckdb.DuckDBPyConnection) -> None:
+    """Close a session in the midst of its transaction.
+
+    When its server is gone the roll-back fails: as a statement it raises, in `close` it would abort
+    the process.
+    """
+    with suppress(duckdb.Error):
+        session.execute("ROLLBACK")
+    session.close()
 
 
 _LOST = re.compile(
