@@ -90,8 +90,8 @@ class SyncRun:
         reach("sync.before_journal")
         number = self._publish(entries) if entries else 0
         reach("sync.published")
-        for name, error in upkeep(self.means.lake, self.means.fold, self.tables, entries).items():
-            self.failed.setdefault(name, error)
+        tended = upkeep(self.means.lake, self.means.fold, self.tables, entries)
+        self.failed = {**tended, **self.failed}
         tables = {t.name: t for t in self.tables}
         return SyncReport(number, position, tuple(entries), self.failed, tables, self.seconds)
 
