@@ -67,7 +67,8 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         default="0 * * * *", description="When to prove all copies equal (cron, UTC)."
     )
     backfill: Backfill = Field(
-        default=dg.BackfillPolicy.multi_run(30), description="Partitions of one backfill run."
+        default=dg.BackfillPolicy.single_run(),
+        description="Partitions of one backfill run; `dg launch` of a range needs single_run.",
     )
     fold: Fold = Field(
         default=Fold(), description="When change rows are folded into the base of a table."

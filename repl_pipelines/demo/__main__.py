@@ -24,7 +24,8 @@ def main() -> int:
     arguments.add_argument("--directory", type=Path, default=PROJECT / "var" / "demo")
     given = arguments.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also when a script had SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             return run(console, stack, given.directory.resolve(), once=given.once)
@@ -49,7 +50,7 @@ def run(console: Console, stack: ExitStack, directory: Path, *, once: bool) -> i
     proven = first_sync.run(console)
     if not writer.running():
         raise ProcessFailed(f"The writer ended:\n{writer.log_text()}")
-    if once or not proven:
+    if once:
         return 0 if proven else 1
     with console.status("The Dagster UI comes up (about half a minute) ..."):
         stack.enter_context(place.serve())

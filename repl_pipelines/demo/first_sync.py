@@ -27,7 +27,7 @@ def run(console: Console) -> bool:
         definitions = defs()
         synced = _execute(console, definitions.resolve_job_def("shop_sync"), instance)
         proven = _execute(console, definitions.resolve_job_def("shop_validate"), instance)
-        rows = _proofs(proven)
+        rows = _proofs(instance, proven.run_id)
     console.print(_table(rows))
     equal = bool(rows) and all(row["verdict"] == "equal" for row in rows)
     if synced.success and proven.success and equal:
@@ -74,10 +74,10 @@ def _told(console: Console, instance: dg.DagsterInstance, run_id: str) -> Iterat
         teller.join()
 
 
-def _proofs(result: dg.ExecuteInProcessResult) -> list[dict[str, Any]]:
+def _proofs(instance: dg.DagsterInstance, run_id: str) -> list[dict[str, Any]]:
     """The verdict on every copy of every table; partitions are summed up."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in _recorded(result):
+    for record in _recorded(instance, run_id):
         name = (str(record["table"]), str(record["copy"]))
         row = found.setdefault(name, dict(record) | {"partitions": 0, "source rows": 0})
         row["partitions"] += bool(record["partition"])
@@ -87,17 +87,12 @@ def _proofs(result: dg.ExecuteInProcessResult) -> list[dict[str, Any]]:
     return [row for _, row in sorted(found.items())]
 
 
-def _recorded(result: dg.ExecuteInProcessResult) -> Iterator[Mapping[str, Any]]:
-    """The proofs that the validation of the whole source has recorded."""
-    for event in result.all_events:
-        if event.is_step_materialization:
-            node = event.step_materialization_data.materialization
-        elif event.is_asset_observation:
-            node = event.asset_observation_data.asset_observation
-        else:
-            continue
-        proofs = node.metadata.get("proofs")
-        if node.asset_key == WHOLE and isinstance(proofs, dg.TableMetadataValue):
+def _recorded(instance: dg.DagsterInstance, run_id: str) -> Iterator[Mapping[str, Any]]:
+    """The proofs that the validation of the whole source has recorded, equal or not."""
+    for entry in instance.all_logs(run_id):
+        node = entry.asset_materialization or entry.asset_observation
+        proofs = node.metadata.get("proofs") if node and node.asset_key == WHOLE else None
+        if isinstance(proofs, dg.TableMetadataValue):
             yield from (record.data for record in proofs.records)
 
 

@@ -16,6 +16,7 @@ from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.processes import Process
 from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.demo.shop import Shop, create_shop
+from repl_pipelines.demo.writer import ADDRESS
 
 BUCKET = "lake"
 REPLICA = "replica"
@@ -59,15 +60,13 @@ class Stage:
     @contextmanager
     def writer(self, shop: Shop) -> Iterator[Process]:
         """The shop's own program, at work."""
-        command = [
-            sys.executable,
-            "-m",
-            "repl_pipelines.demo.writer",
-            shop.writer,
-            "--rate",
-            str(RATE),
-        ]
-        process = Process(command, self.directory / "writer.log", cwd=Path(__file__).parents[2])
+        command = [sys.executable, "-m", "repl_pipelines.demo.writer", "--rate", str(RATE)]
+        process = Process(
+            command,
+            self.directory / "writer.log",
+            env=os.environ | {ADDRESS: shop.writer},
+            cwd=Path(__file__).parents[2],
+        )
         try:
             yield process
         finally:

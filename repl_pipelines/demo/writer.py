@@ -8,6 +8,7 @@ copy taken in the middle of things shows by itself whether it is consistent.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import threading
@@ -18,6 +19,8 @@ from contextlib import suppress
 
 import psycopg
 from psycopg.types.json import Jsonb
+
+ADDRESS = "SHOP_WRITER_DSN"
 
 
 class _ChangedMindError(Exception):
@@ -245,17 +248,18 @@ def keep_shop(
 def main() -> None:
     """Run clerks until told to stop, and come back when the database was away."""
     arguments = argparse.ArgumentParser(description="Keeps changing the demo's shop.")
-    arguments.add_argument("dsn")
+    arguments.add_argument("dsn", nargs="?", help=f"default: ${ADDRESS}, which `ps` does not show")
     arguments.add_argument("--rate", type=float, default=20.0, help="transactions a second")
     arguments.add_argument("--clerks", type=int, default=3)
     options = arguments.parse_args()
+    dsn = options.dsn or os.environ[ADDRESS]
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     seed = time.time_ns()
     while not asked.is_set():
         try:
-            keep_shop(options.dsn, asked, rate=options.rate, clerks=options.clerks, seed=seed)
+            keep_shop(dsn, asked, rate=options.rate, clerks=options.clerks, seed=seed)
         except psycopg.OperationalError as error:
             print(f"the shop's database is away: {error}", flush=True)
             asked.wait(1.0)

@@ -49,3 +49,4 @@ class Column:
     postgres_type: str
     nullable: bool = True
     policy: Policy = Policy.FAIL
+    comment: str = ""

@@ -41,6 +41,7 @@ def _schema(plan: Plan, layer: str, table: Table) -> dg.TableSchema:
             dg.TableColumn(
                 column.name,
                 _type(plan, layer, column),
+                description=column.comment or None,
                 constraints=dg.TableColumnConstraints(nullable=column.nullable),
                 tags={"key": ""} if column.name in table.key else {},
             )

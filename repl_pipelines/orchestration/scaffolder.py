@@ -44,10 +44,10 @@ attributes:
   schedule: "*/5 * * * *"
   validation: "0 * * * *"
 
-  # Partitions of one backfill run: {{type: single_run}}, or several runs side by side.
+  # Partitions of one backfill run: all (`dg launch --partition-range` needs that), or
+  # {{type: multi_run, max_partitions_per_run: 30}} for several runs side by side.
   backfill:
-    type: multi_run
-    max_partitions_per_run: 30
+    type: single_run
 
   # Fold change rows into the base of a table when they exceed this share of its rows, or this
   # number of files; share 0 folds at every sync.

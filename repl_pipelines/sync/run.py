@@ -117,12 +117,7 @@ class SyncRun:
         started = time.monotonic()
         try:
             past = self.published.past(table)
-            if not table.partition and past.whole and past.whole.position.after(snapshot.position):
-                raise SyncInProgress(
-                    f"{table.name} has been synced from a later snapshot than ours: our claim was"
-                    " lost with its connection.",
-                    "Nothing of ours was published; the next sync continues from there.",
-                )
+            _check_order(table, past, snapshot)
             if past.unpublished:
                 reach("sync.rolled_forward")
             return [*past.unpublished, *self._move(table, snapshot, past)]
@@ -165,6 +160,16 @@ class SyncRun:
                 self.request.partitions.get(table.name),
             )
         return copy_full(work)
+
+
+def _check_order(table: Table, past: Past, snapshot: Snapshot) -> None:
+    """Refuse to take a table back; partitions are looked at one by one."""
+    if not table.partition and past.whole and past.whole.position.after(snapshot.position):
+        raise SyncInProgress(
+            f"{table.name} has been synced from a later snapshot than ours: our claim was lost with"
+            " its connection.",
+            "Nothing of ours was published; the next sync continues from there.",
+        )
 
 
 def _unexpected(table: Table, error: Exception) -> TerminalError:

@@ -39,9 +39,9 @@ def _tend(lake: Lake, policy: FoldPolicy, table: Table, batch: int) -> None:
         copy.fold(table)
     if batch % VACUUM_EVERY == 0:
         heads = lake.journal.heads()
-        copy.vacuum(
-            keep=sorted({e.version for (name, _), e in heads.items() if name == table.name})
-        )
+        pinned = {e.version for (name, _), e in heads.items() if name == table.name}
+        copy.vacuum(keep=sorted(pinned))
+        lake.journal.vacuum()
 
 
 def _unexpected(table: Table, error: Exception) -> TerminalError:

@@ -15,7 +15,7 @@ from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.table import LakeFile, LakeTable, Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
-from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.selection import Everything, Selection
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Part, Snapshot
@@ -54,6 +54,7 @@ class Work:
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0
     bytes: int = 0
+    _expected: int = 0  # rows of the read under way, where that can be told
     _started: float = field(default_factory=time.monotonic)
     _reported: float = 0.0
 
@@ -139,17 +140,19 @@ class Work:
             buckets=figures.to_text() if figures and self._by_bucket(figures) else "",
         )
 
-    def progress(self, step: str, rows: int | None = None) -> None:
+    def progress(self, step: str) -> None:
         """Tell how far we are, at a human pace."""
         now = time.monotonic()
         if now - self._reported >= PACE:
             self._reported = now
-            done = self.rows if rows is None else rows
-            self.report(Progress(self.table.name, step, done, self.table.rows, now - self._started))
+            seconds = now - self._started
+            self.report(Progress(self.table.name, step, self.rows, self._expected, seconds))
 
     def _parts(self, selection: Selection, op: str) -> Generator[Part]:
         """To be closed: an error of the consumer must not leave readers at work behind it."""
         stamp: dict[str, str | int] = {"_rp_op": op, "_rp_batch": self.batch, "_rp_seq": 0}
+        if isinstance(selection, Everything):
+            self._expected = self.table.rows
         self.progress("reading")
         with closing(self.snapshot.extract(self.table, selection, self.directory, stamp)) as parts:
             for part in parts:

@@ -177,8 +177,8 @@ def _table(
         _check_cursor(relation, by_name[declaration.cursor])
         if (relation.oid, declaration.cursor) not in indexed and relation.kind != "v":
             notes.append(
-                f"Cursor column {declaration.cursor!r} has no index: every sync reads the whole"
-                f" table (about {relation.rows:,} rows) to find its changes. "
+                f"{relation.name}: cursor column {declaration.cursor!r} has no index: every sync"
+                f" reads the whole table (about {relation.rows:,} rows) to find its changes. "
                 f"CREATE INDEX CONCURRENTLY ON {_quoted(relation.name)}"
                 f" ({quote(declaration.cursor)});"
             )

@@ -140,6 +140,7 @@ def column_of(described: Described, policy: Policy) -> Column:
         postgres_type=described.base if _replayable(described) else "text",
         nullable=not described.not_null or policy is Policy.NULL,
         policy=policy,
+        comment=described.comment or "",
     )
 
 
