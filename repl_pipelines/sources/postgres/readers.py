@@ -111,7 +111,8 @@ def _end(session: duckdb.DuckDBPyConnection) -> None:
 _LOST = re.compile(
     r"server closed the connection|terminating connection|connection to server|could not connect"
     r"|SSL connection has been closed|canceling statement|no connection to the server"
-    r"|invalid snapshot identifier|snapshot .{3,60} does not exist|connection not open|could not receive data|lost synchron"
+    r"|invalid snapshot identifier|snapshot .{3,60} does not exist|connection not open"
+    r"|could not receive data|lost synchron"
     r"|unable to connect|Unable to connect|lock timeout|cannot be opened|system is shutting down"
     r"|recovery mode|starting up"
 )
