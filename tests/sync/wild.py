@@ -208,8 +208,8 @@ CASES = {
     ),
     "rows of megabytes": Case(
         f"create table t (id int primary key, body text, data bytea, {AT}); insert into t"
-        " select g, repeat('ü' || g, 1000000), decode(repeat('00ff', 1000000), 'hex')"
-        " from generate_series(1, 12) g",
+        " select g, repeat('ü' || g, 500000), decode(repeat('00ff', 500000), 'hex')"
+        " from generate_series(1, 8) g",
         "update t set body = body || '!', at = now() where id = 3; delete from t where id = 4",
     ),
     "chunks": Case(
