@@ -117,7 +117,7 @@ def change(bench: Bench, number: int) -> None:
 def errors(replication: Replication, **request: Any) -> dict[TableName | None, ReplicationError]:
     """What a sync says went wrong: by table, or of all (None)."""
     try:
-        return dict(replication.sync(**request).failed)
+        return {**replication.sync(**request).failed}
     except ReplicationError as error:
         return {None: error}
 
