@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.errors import (
@@ -80,7 +80,7 @@ def test_a_source_that_cannot_be_entered(
     assert type(raised.value) is kind
     assert words in str(raised.value)
     assert next(iter(change.values())) in str(raised.value) or "password" in change
-    assert psycopg.conninfo.conninfo_to_dict(dsn)["password"] not in str(raised.value)
+    assert conninfo_to_dict(dsn)["password"] not in str(raised.value)
     assert objects(bench) == []
 
 
@@ -122,7 +122,7 @@ def reader(bench: Bench) -> Iterator[str]:
 
 
 def test_each_missing_grant_is_named(bench: Bench, reader: str) -> None:
-    role = psycopg.conninfo.conninfo_to_dict(reader)["user"]
+    role = conninfo_to_dict(reader)["user"]
     bench.sql(
         "create schema hidden",
         *(f"create table {t} (id int primary key, v int)" for t in ("seen", "unseen", "hidden.t")),
