@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
+import duckdb
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from repl_pipelines.duck import Limits
+from repl_pipelines.errors import TerminalError
+from repl_pipelines.model.selection import Everything
+from repl_pipelines.model.table import Declaration
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
-from tests.conformance.source import SourceConformance
+from tests.conformance.source import SourceConformance, scan
 
 TABLES = """
 create table orders (id integer primary key, note text, price numeric(8,2), changed timestamptz);
@@ -56,6 +62,30 @@ class TestPostgresSource(SourceConformance):
 
     def again(self, source: Source) -> Source:
         return PostgresSource(source.name, address(source), self.PROTECTION)
+
+
+def test_rows_too_wide_for_the_memory_are_read_in_smaller_chunks(
+    database: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            b"create table wide (id int primary key, body text);"
+            b" insert into wide select g, repeat(md5(g::text), 20000)"
+            b" from generate_series(1, 200) g;"
+            b" create view seen as select * from wide"
+        )
+    source = PostgresSource("shop", database, limits=Limits(memory=80 * 2**20))
+    seen, wide = source.discover([Declaration("wide"), Declaration("seen")])
+    with source.snapshot([seen, wide]) as snapshot:
+        parts = list(snapshot.extract(wide, Everything(), tmp_path, {}))
+        with pytest.raises(TerminalError, match=r"public\.seen .*give the source more memory"):
+            list(snapshot.extract(seen, Everything(), tmp_path, {}))
+    assert len(parts) > 1
+    with duckdb.connect() as session:
+        query = "SELECT count(DISTINCT id), count(*), count(DISTINCT body), min(length(body))"
+        assert session.execute(f"{query} FROM {scan(parts)}").fetchall() == [
+            (200, 200, 200, 640000)
+        ]
 
 
 def address(source: Source) -> str:

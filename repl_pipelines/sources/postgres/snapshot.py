@@ -1,10 +1,9 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
-import math
 import re
+from collections import deque
 from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +24,7 @@ from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.sources.contract import Part
 from repl_pipelines.sources.postgres import horizon, statements, unchanged
+from repl_pipelines.sources.postgres.chunks import PAGES, WHOLE, Chunk, cut
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
@@ -44,12 +44,6 @@ DUCKDB_TYPES = {
 }
 # Said of a local file; the server has its own words for its own disk.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
-# Of the largest leaf; bytes of all, with what is stored out of line.
-_PAGES = """
-select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint,
-       coalesce(sum(pg_table_size(relid)), 0)::bigint
-from (select {oid}::regclass union all select relid from pg_partition_tree({oid})) as leaf(relid)
-"""
 
 
 class PostgresSnapshot:
@@ -88,7 +82,7 @@ class PostgresSnapshot:
     def figures(self, table: Table, selection: Selection, *, buckets: int | None = None) -> Figures:
         """See `sources.contract.Snapshot`."""
         chunks = self._chunks(table, selection)
-        queries = [self._sql(table).figures(selection, c, buckets=buckets) for c in chunks]
+        queries = [self._sql(table).figures(selection, c.sql, buckets=buckets) for c in chunks]
         with ThreadPoolExecutor(self._protection.workers) as pool:
             parts = list(pool.map(lambda query: self._query(table, query), queries))
         return Figures.gather(
@@ -101,24 +95,26 @@ class PostgresSnapshot:
         self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
     ) -> Generator[Part]:
         """See `sources.contract.Snapshot`; one part for each chunk of the table's pages."""
-        chunks = iter(self._chunks(table, selection))
+        chunks = deque(self._chunks(table, selection))
         workers = self._protection.workers
         with ThreadPoolExecutor(workers) as pool:
-
-            def start(number: int) -> set[Future[Part]]:
-                return {
-                    pool.submit(self._extract, table, selection, chunk, directory, stamp)
-                    for chunk in islice(chunks, number)
-                }
-
-            # No further ahead of the consumer than that: its disk holds what was read so far.
-            waiting = start(2 * workers)
+            waiting: dict[Future[Part], Chunk] = {}
             try:
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for task in done:
-                        yield task.result()
-                    waiting |= start(len(done))
+                while chunks or waiting:
+                    # No further ahead of the consumer than that: its disk holds what was read.
+                    while chunks and len(waiting) < 2 * workers:
+                        chunk = chunks.popleft()
+                        arguments = (table, selection, chunk.sql, directory, stamp)
+                        waiting[pool.submit(self._extract, *arguments)] = chunk
+                    for task in wait(waiting, return_when=FIRST_COMPLETED).done:
+                        chunk = waiting.pop(task)
+                        try:
+                            yield task.result()
+                        except _OutOfMemory:
+                            halves = chunk.halves(self._size(table)[0])
+                            if not halves:
+                                raise
+                            chunks.extendleft(halves)
             finally:
                 for task in waiting:
                     task.cancel()
@@ -174,18 +170,14 @@ class PostgresSnapshot:
                     f" policy to `text`, and report this: {column!r}.",
                 )
 
-    def _chunks(self, table: Table, selection: Selection) -> list[str]:
-        """Ranges of pages, the last one open, so that a table that grows loses nothing."""
+    def _chunks(self, table: Table, selection: Selection) -> list[Chunk]:
         if self._sql(table).where(selection) != "true":
-            return ["true"]  # an index serves these
-        [(pages, size)] = self._query(table, _PAGES.format(oid=int(table.identity)))
-        chunks = math.ceil(int(str(size)) / self._protection.chunk)
-        step = math.ceil(int(str(pages)) / max(1, chunks))
-        starts = range(0, int(str(pages)), max(1, step))
-        if len(starts) < 2:
-            return ["true"]
-        closed = [f"ctid >= '({s},0)' AND ctid < '({s + step},0)'" for s in starts[:-1]]
-        return [*closed, f"ctid >= '({starts[-1]},0)'"]
+            return [WHOLE]  # an index serves these
+        return cut(*self._size(table), self._protection.chunk)
+
+    def _size(self, table: Table) -> tuple[int, int]:
+        [(pages, size)] = self._query(table, PAGES.format(oid=int(table.identity)))
+        return int(str(pages)), int(str(size))
 
     def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
@@ -201,6 +193,10 @@ class PostgresSnapshot:
 
     def _errors(self, table: Table) -> "_TableErrors":
         return _TableErrors(table)
+
+
+class _OutOfMemory(TerminalError):
+    """The rows of a chunk were more than the memory holds; half of them may not be."""
 
 
 class _TableErrors:
@@ -238,6 +234,11 @@ class _TableErrors:
             raise TerminalError(
                 f"{self._table.name} could not be read to local disk: {text[:300]}",
                 "Free space in the directory for temporary files, or set TMPDIR to another.",
+            ) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise _OutOfMemory(
+                f"{self._table.name} could not be read: {text[:100]}",
+                "Its rows are wide: give the source more memory, or fewer workers.",
             ) from error
         raise TerminalError(
             f"{self._table.name} could not be read: {text[:300]}", "Nothing of it was published."

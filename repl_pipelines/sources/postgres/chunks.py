@@ -1,0 +1,57 @@
+"""Tables in ranges of their rows' places: what one statement reads, and one worker holds."""
+
+import math
+from dataclasses import dataclass
+
+# Of the largest leaf; bytes of all, with what is stored out of line. Nothing for views.
+PAGES = """
+select coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint,
+       coalesce(sum(pg_table_size(relid)), 0)::bigint
+from (select {oid}::regclass union all select relid from pg_partition_tree({oid})) as leaf(relid)
+"""
+
+
+TUPLES = 2048  # more than the largest page holds
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows from one place up to another; a place is a page's number times TUPLES plus the row's.
+
+    last: None is the end, so that a table that grows is all read
+    """
+
+    first: int = 0
+    last: int | None = None
+
+    @property
+    def sql(self) -> str:
+        """The chunk as a condition."""
+        above = f"ctid >= {_ctid(self.first)}"
+        if self.last is None:
+            return above if self.first else "true"
+        return f"{above} AND ctid < {_ctid(self.last)}"
+
+    def halves(self, pages: int) -> list["Chunk"]:
+        """Two chunks instead of this one, of a table with so many pages; none if it is one row."""
+        last = max(pages * TUPLES, self.first + 1) if self.last is None else self.last
+        middle = (self.first + last) // 2
+        if middle == self.first:
+            return []
+        return [Chunk(self.first, middle), Chunk(middle, self.last)]
+
+
+WHOLE = Chunk()
+
+
+def cut(pages: int, size: int, limit: int) -> list[Chunk]:
+    """A table of so many pages and bytes in chunks of about `limit` bytes, each of whole pages."""
+    step = max(1, math.ceil(pages / max(1, math.ceil(size / limit)))) * TUPLES
+    starts = range(0, pages * TUPLES, step)
+    if len(starts) < 2:
+        return [WHOLE]
+    return [*(Chunk(s, s + step) for s in starts[:-1]), Chunk(starts[-1])]
+
+
+def _ctid(place: int) -> str:
+    return f"'({place // TUPLES},{place % TUPLES})'"
