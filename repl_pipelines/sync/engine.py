@@ -66,8 +66,9 @@ class Replication:
         recopy:     copy these again, whole or a range of a key column
         measure:    record the source's figures even of tables that do not reconcile
 
-        One table's failure is reported and leaves the others alone; a fault of the whole source
-        or store is raised, and nothing is published.
+        One table's failure is reported and leaves the others alone. Where nothing can be done
+        (no source, no store, all tables in other hands) the error is raised; when the source is
+        lost on the way, the tables it hits are among the failed.
         """
         request = Request(tables, partitions or {}, recopy or {}, run, measure)
         survey = self.source.survey(self.declarations)
@@ -126,11 +127,11 @@ class Replication:
         wanted = set(request.tables or ()) | set(request.partitions)
         if wanted:
             failed = {name: error for name, error in failed.items() if name in wanted}
-            for name in wanted - {t.name for t in chosen} - set(failed):
-                failed[name] = TableNotFound(
-                    f"{name} is not a table of replication {self.name!r}.",
-                    "It was dropped or is not declared; its copies stay as they are.",
-                )
+        for name in (wanted | set(request.recopy)) - {t.name for t in chosen} - set(failed):
+            failed[name] = TableNotFound(
+                f"{name} is not a table of this sync of replication {self.name!r}.",
+                "It was dropped, or is not declared or selected; its copies stay as they are.",
+            )
         if not chosen and failed:
             raise next(iter(failed.values()))
         return failed

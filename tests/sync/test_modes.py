@@ -2,6 +2,7 @@
 
 import pytest
 
+from repl_pipelines.errors import TableNotFound
 from repl_pipelines.model.entry import Action
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Declaration, Deletes, Mode, TableName, TimePartition
@@ -200,3 +201,10 @@ def test_both_zeros_keep_their_signs_through_copy_change_and_fold(bench: Bench) 
     [table] = replication.tables()
     assert bench.lake.table(table.name).fold(table) is not None
     assert replication.prove(fresh=False).proven
+
+
+def test_copying_again_what_is_not_there_is_said(orders: Bench) -> None:
+    nowhere = TableName("public", "ordres")
+    report = orders.replication(CURSOR).sync(recopy={nowhere: Everything()})
+    assert isinstance(report.failed[nowhere], TableNotFound)
+    assert [entry.table for entry in report.entries] == [ORDERS]
