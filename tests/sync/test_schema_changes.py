@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg
 import pytest
@@ -76,9 +76,9 @@ FOLLOWED = {
     "a key column is renamed": "alter table {t} rename id to key",
     "a key column gets another type": "alter table {t} alter id type text using 'k' || id",
 }
-# A change of the whole table's shape is one and the same to mode partition, whatever its kind.
-FEW = ("a column is added with a default", "the time gets another type", "the key is another")
-CASES = [(m, c) for c in FOLLOWED for m in MODES if m != "partition" or c in FEW]
+# Mode cursor would show old rows first; the others have fewer ways of their own to go wrong.
+ELSEWHERE = ("a column is added with a default", "the time gets another type", "the key is another")
+CASES = [(m, c) for c in FOLLOWED for m in MODES if m == "cursor" or c in ELSEWHERE]
 
 
 @dataclass
@@ -311,24 +311,24 @@ def race(monkeypatch: pytest.MonkeyPatch, ddl: Mapping[str, str], bench: Bench) 
     monkeypatch.setattr(sync_run, "reach", strike)
 
 
-@pytest.mark.parametrize("mode", ["full", "cursor"])
-def test_ddl_that_overtakes_a_sync(
-    bench: Bench, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = [*RACES, *HARMLESS]
+def test_ddl_that_overtakes_a_sync(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In mode cursor the proof of the same snapshot must not take hidden rows for deleted ones.
+    full = {f"{name}_full": RACES[name] for name in ("swaps", "rewrites", "truncates", "anew")}
+    races = RACES | full
+    names = [*races, *HARMLESS]
     for name in names:
         run(bench, name, *MADE)
-    declarations = [Declaration(name, **MODES[mode]) for name in names]  # type: ignore[arg-type]
-    replication = bench.replication(*(replace(d, deletes=Deletes.RECONCILE) for d in declarations))
+    declarations = [Declaration(n, cursor=None if n in full else "at") for n in names]
+    replication = bench.replication(*declarations)
     replication.sync()
     tables = {t.name.name: t for t in replication.tables()}
     before = {name: lake_rows(bench.lake, table) for name, table in tables.items()}
     for name in names:
         run(bench, name, "insert into {t} values (50, 'x', 50, 0, 0, now())")
     with monkeypatch.context() as patch:
-        race(patch, RACES | HARMLESS, bench)
+        race(patch, races | HARMLESS, bench)
         report = replication.sync()
-    assert {name.name for name in report.failed} == set(RACES)
+    assert {name.name for name in report.failed} == set(races)
     for name, error in report.failed.items():
         assert isinstance(error, TableChanged), error
         assert str(name) in error.what
