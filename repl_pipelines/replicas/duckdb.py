@@ -88,8 +88,6 @@ class DuckDBReplica:
             with self._reader() as (reader, catalog):
                 before = read_state(reader, catalog, self.replication, str(self.files.link))
             with closing(lake.own_session()) as session:
-                # It stores -0 as 0 where they are neighbours.
-                session.execute("SET disabled_compression_methods = 'rle'")
                 _make_room(session, lake, tables)
                 return self._apply(session, lake, tables, before, run)
 
