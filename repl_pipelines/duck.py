@@ -11,6 +11,19 @@ import duckdb
 from repl_pipelines.model.column import Column, Family
 
 ROW_GROUP_BYTES = 16 * 2**20
+_TYPES = {
+    "short": "SMALLINT",
+    "integer": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "timestamp_ntz": "TIMESTAMP",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,11 @@ def connect(
     for extension in extensions:
         session.execute(f"LOAD '{_extension_file(extension)}'")
     return session
+
+
+def duckdb_type(lake_type: str) -> str:
+    """The DuckDB type in which a lake (Delta) type is read, as DuckDB itself writes it."""
+    return _TYPES.get(lake_type) or lake_type.replace(" ", "").upper()
 
 
 def parquet_options(columns: Iterable[Column]) -> str:

@@ -16,25 +16,6 @@ META = {"_rp_op": "string", "_rp_batch": "long", "_rp_seq": "long"}
 PARTITION = {"_rp_layer": "string", "_rp_partition": "string"}
 NTZ = "timestamp_ntz"
 
-_DUCKDB = {
-    "short": "SMALLINT",
-    "integer": "INTEGER",
-    "long": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "string": "VARCHAR",
-    "binary": "BLOB",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    NTZ: "TIMESTAMP",
-}
-
-
-def duckdb_type(lake_type: str) -> str:
-    """The DuckDB type in which a Delta type is read."""
-    return _DUCKDB.get(lake_type) or lake_type.upper()
-
 
 def check_columns(table: Table) -> None:
     """Refuse column names that the lake's readers could not tell apart, or from ours."""

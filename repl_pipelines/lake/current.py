@@ -5,7 +5,8 @@ This is the one place that says what the rows of a lake table mean.
 
 from collections.abc import Sequence
 
-from repl_pipelines.lake.columns import META, column_list, duckdb_type
+from repl_pipelines.duck import duckdb_type
+from repl_pipelines.lake.columns import META, column_list
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 

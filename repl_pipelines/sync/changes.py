@@ -42,7 +42,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     horizon = work.snapshot.horizon(table, whole.horizon)
     batch = Batch()
     since = Since(whole.horizon)
-    rows = work.read(since, "u")
+    rows = work.read(since)
     batch.changed = _append(work, batch, rows, ghosts="false")
     if table.deletes is Deletes.IGNORE:
         _prove_written(work, batch, since, rows)
@@ -85,7 +85,7 @@ def copy_range(work: Work, selection: Range) -> list[Entry]:
     whole = work.past.whole
     batch = Batch()
     ghosts = _bounds(selection) if selection.column in table.key else "false"
-    batch.changed = _append(work, batch, work.read(selection, "u"), ghosts=ghosts)
+    batch.changed = _append(work, batch, work.read(selection), ghosts=ghosts)
     return _publish(work, batch, whole.horizon if whole else None, None)
 
 
@@ -102,7 +102,7 @@ def _repair(work: Work, batch: Batch, selection: Buckets) -> int:
     reach("sync.before_repair")
     numbers = ", ".join(map(str, selection.numbers))
     bucket = checksum.bucket("duckdb", texts(work.table)[1], selection.of)
-    rows = work.read(selection, "u")
+    rows = work.read(selection)
     return _append(work, batch, rows, ghosts=f"{bucket} IN ({numbers})")
 
 

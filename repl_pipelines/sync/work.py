@@ -62,9 +62,9 @@ class Work:
     def batch(self) -> int:
         return self.past.batch + 1
 
-    def read(self, selection: Selection, op: str = "r") -> list[Path]:
-        """Extract rows to local files, stamped as base or change rows of this batch."""
-        with closing(self._parts(selection, op)) as parts:
+    def read(self, selection: Selection) -> list[Path]:
+        """Extract rows to local files, stamped as change rows of this batch."""
+        with closing(self._parts(selection, "u")) as parts:
             return [part.path for part in parts]
 
     def read_to_lake(self, selection: Selection, partition: str = "") -> list[LakeFile]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from repl_pipelines.duck import duckdb_type
 from repl_pipelines.errors import (
     ColumnNotFound,
     CursorUnusable,
@@ -20,7 +21,6 @@ from repl_pipelines.errors import (
     TableNotFound,
     ValueNotRepresentable,
 )
-from repl_pipelines.lake.columns import duckdb_type
 from repl_pipelines.model.column import Family, Policy
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import (
@@ -194,10 +194,7 @@ class SourceConformance:
                 f"SELECT DISTINCT _rp_op, _rp_batch, _rp_seq FROM {scan(parts)}"
             ).fetchall()
         kinds = {name: kind for name, kind, *_ in described if name not in STAMP}
-        assert kinds == {
-            c.name: duckdb_type(c.lake_type).replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
-            for c in orders.columns
-        }
+        assert kinds == {c.name: duckdb_type(c.lake_type) for c in orders.columns}
         assert stamps == [tuple(STAMP.values())]
 
     @pytest.mark.parametrize(

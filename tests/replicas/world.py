@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repl_pipelines import duck
-from repl_pipelines.lake.columns import duckdb_type
+from repl_pipelines.duck import duckdb_type
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.table import Replace

@@ -29,19 +29,6 @@ from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
 
-DUCKDB_TYPES = {
-    "short": "SMALLINT",
-    "integer": "INTEGER",
-    "long": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "string": "VARCHAR",
-    "binary": "BLOB",
-    "date": "DATE",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-    "timestamp_ntz": "TIMESTAMP",
-}
 # Said of a local file; the server has its own words for its own disk.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
 
@@ -160,8 +147,7 @@ class PostgresSnapshot:
             for name, kind, *_ in session.execute(f"DESCRIBE FROM {scan}").fetchall()
         }
         for column in table.columns:
-            kind = column.lake_type
-            wanted = DUCKDB_TYPES.get(kind, kind.replace(" ", "").upper())
+            wanted = duck.duckdb_type(column.lake_type)
             if arrived[column.name].replace(", ", ",") != wanted:
                 raise TableChanged(
                     f"{table.name}, column {column.name!r} ({column.source_type}) arrives as"
