@@ -61,8 +61,8 @@ class DuckDBReplica:
         self.files = ReplicaFiles(Path(self.directory), self.name)
 
     def sync_number(self) -> int:
-        with self._reader() as (session, catalog):
-            return read_state(session, catalog, self.replication, str(self.files.link)).sync
+        with self._reader() as session:
+            return read_state(session, self.replication, str(self.files.link)).sync
 
     def check(self, tables: Sequence[Table]) -> None:
         """Refuse names that DuckDB, which ignores case, cannot tell apart."""
@@ -85,17 +85,17 @@ class DuckDBReplica:
             if self.files.published() is None:
                 for path in self.files.unpublished():  # of a first sync that never ended
                     self.files.discard(path)
-            with self._reader() as (reader, catalog):
-                before = read_state(reader, catalog, self.replication, str(self.files.link))
+            with self._reader() as reader:
+                before = read_state(reader, self.replication, str(self.files.link))
             with closing(lake.own_session()) as session:
                 _make_room(session, lake, tables)
                 return self._apply(session, lake, tables, before, run)
 
     @contextmanager
     def view(self) -> Generator[View]:
-        with self._reader() as (session, catalog), _translated(self.files.link):
-            state = read_state(session, catalog, self.replication, str(self.files.link))
-            yield _DuckDBView(session, catalog, state)
+        with self._reader() as session, _translated(self.files.link):
+            state = read_state(session, self.replication, str(self.files.link))
+            yield _DuckDBView(session, state)
 
     def read_sql(self, table: Table) -> str:
         name = f"{quote(table.name.schema)}.{quote(table.name.name)}"
@@ -164,25 +164,18 @@ class DuckDBReplica:
         return records
 
     @contextmanager
-    def _reader(self) -> Generator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """The published file, or an empty database, and the name of its catalog."""
+    def _reader(self) -> Generator[duckdb.DuckDBPyConnection]:
+        """A session with the published file, or an empty database, attached as `CATALOG`.
+
+        Attached, not opened: one process opens a file in one configuration only, and whoever reads
+        this file beside us chooses theirs.
+        """
         published = self.files.published()
-        with _translated(self.files.link):
-            session = _open_published(published) if published else duck.connect()
-        with closing(session):
-            row = session.execute("SELECT current_database()").fetchone()
-            assert row
-            yield session, row[0]
-
-
-def _open_published(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        return duck.connect((), path, read_only=True)
-    except duckdb.ConnectionException:
-        # Somebody in this process reads it too; one process must open a file in one way.
-        session = duckdb.connect(str(path), read_only=True)
-        session.execute("SET TimeZone = 'UTC'")
-        return session
+        file, way = (str(published), " (READ_ONLY)") if published else (":memory:", "")
+        with closing(duck.connect()) as session:
+            with _translated(self.files.link):
+                session.execute(f"ATTACH {literal(file)} AS {CATALOG}{way}")
+            yield session
 
 
 @dataclass(frozen=True)
@@ -190,7 +183,6 @@ class _DuckDBView:
     """The file that was published when the view was opened; it stays as it is."""
 
     session: duckdb.DuckDBPyConnection
-    catalog: str
     state: State
 
     @property
@@ -201,7 +193,7 @@ class _DuckDBView:
         held = self.state.tables.get(table.name)
         if held is None or held.shape != duckdb_merge.shape(table):
             return Figures({})
-        relation = ".".join(map(quote, (self.catalog, table.name.schema, table.name.name)))
+        relation = ".".join(map(quote, (CATALOG, table.name.schema, table.name.name)))
         with self.session.cursor() as cursor:  # callers may be several threads
             cursor.execute("SET TimeZone = 'UTC'")
             query = duckdb_figures_sql(table, relation, buckets)

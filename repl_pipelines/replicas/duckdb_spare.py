@@ -40,7 +40,7 @@ def open_copy(session: duckdb.DuckDBPyConnection, files: ReplicaFiles, replicati
     published = files.published()
     path = files.copy(published) if published else files.fresh()
     _attach(session, path, CATALOG)
-    return Spare(path, read_state(session, CATALOG, replication, str(path)))
+    return Spare(path, read_state(session, replication, str(path)))
 
 
 def discard(session: duckdb.DuckDBPyConnection, files: ReplicaFiles, spare: Spare) -> None:
@@ -59,7 +59,7 @@ def _attach_unpublished(
             files.discard(path)
         return None
     try:
-        spare = Spare(path, read_state(session, CATALOG, replication, str(path)))
+        spare = Spare(path, read_state(session, replication, str(path)))
     except ForeignReplica:
         spare = Spare(path, State(0, {}))
     if spare.state.sync:

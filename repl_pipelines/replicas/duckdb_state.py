@@ -11,22 +11,20 @@ from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.news import Held, State
 
 STATE_SCHEMA = "_repl_pipelines"
-# The name under which a sync attaches the file that it writes to.
+# The name under which a session attaches the file that it reads or writes.
 CATALOG = "replica"
 
 
-def read_state(
-    session: duckdb.DuckDBPyConnection, catalog: str, replication: str, place: str
-) -> State:
-    """The file's state; an empty file stands at sync 0. Raises ForeignReplica."""
+def read_state(session: duckdb.DuckDBPyConnection, replication: str, place: str) -> State:
+    """The attached file's state; an empty file stands at sync 0. Raises ForeignReplica."""
     existing = set(
         session.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?", [catalog]
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?", [CATALOG]
         ).fetchall()
     )
     if not existing:
         return State(0, {})
-    schema = f"{quote(catalog)}.{quote(STATE_SCHEMA)}"
+    schema = f"{CATALOG}.{quote(STATE_SCHEMA)}"
     if (STATE_SCHEMA, "state") not in existing:
         raise ForeignReplica(
             f"{place} holds tables, but no state of a replication.",
