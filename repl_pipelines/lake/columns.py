@@ -10,8 +10,15 @@ from repl_pipelines.errors import ColumnNotFound, DeclarationError
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
 
-# Beside the table's own columns every row says what it is and which commit last wrote it.
-META = {"_rp_op": "string", "_rp_batch": "long", "_rp_seq": "long"}
+# Beside the table's own columns every row says what it is, which commit of ours last wrote it, and
+# where in the source's history it is from: a position's order and time.
+META = {
+    "_rp_op": "string",
+    "_rp_batch": "long",
+    "_rp_seq": "long",
+    "_rp_position": "long",
+    "_rp_time": "timestamp",
+}
 # Known of each file, not written in it.
 PARTITION = {"_rp_layer": "string", "_rp_partition": "string"}
 NTZ = "timestamp_ntz"

@@ -39,4 +39,11 @@ class Buckets:
     of: int
 
 
-Selection = Everything | Since | Partitions | Range | Buckets
+@dataclass(frozen=True)
+class Keys:
+    """Rows with these keys; each key one text per key column, as the source writes values."""
+
+    keys: tuple[tuple[str, ...], ...]
+
+
+Selection = Everything | Since | Partitions | Range | Buckets | Keys

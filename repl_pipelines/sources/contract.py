@@ -10,6 +10,7 @@ from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Declaration, Table, TableName
 
 
@@ -57,7 +58,7 @@ class Snapshot(Protocol):
         ...
 
     def extract(
-        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
+        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, Constant]
     ) -> Generator[Part]:
         """Write the selected rows to Parquet files in `directory`, in lake types, part by part.
 

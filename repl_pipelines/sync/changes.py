@@ -144,7 +144,11 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
     lake = work.lake.rows_sql(table, extra=batch.files)
     same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in table.key)
     deleted = ", ".join(q if n in table.key else f"NULL AS {q}" for n, q in names.items())
-    stamp = f"{work.batch}::BIGINT AS _rp_batch, {1 if batch.files else 0}::BIGINT AS _rp_seq"
+    position = work.snapshot.position
+    stamp = (
+        f"{work.batch}::BIGINT AS _rp_batch, {1 if batch.files else 0}::BIGINT AS _rp_seq,"
+        f" {position.order}::BIGINT AS _rp_position, {literal(position.at)} AS _rp_time"
+    )
     return f"""
         WITH s AS (SELECT *, md5({row}) AS _rp_hash, {key} AS _rp_key FROM {_local(paths)}),
              l AS MATERIALIZED (

@@ -16,6 +16,7 @@ from repl_pipelines.lake.table import LakeFile, LakeTable, Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
 from repl_pipelines.model.selection import Everything, Selection
+from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Part, Snapshot
@@ -150,7 +151,14 @@ class Work:
 
     def _parts(self, selection: Selection, op: str) -> Generator[Part]:
         """To be closed: an error of the consumer must not leave readers at work behind it."""
-        stamp: dict[str, str | int] = {"_rp_op": op, "_rp_batch": self.batch, "_rp_seq": 0}
+        position = self.snapshot.position
+        stamp: dict[str, Constant] = {
+            "_rp_op": op,
+            "_rp_batch": self.batch,
+            "_rp_seq": 0,
+            "_rp_position": position.order,
+            "_rp_time": position.at,
+        }
         if isinstance(selection, Everything):
             self._expected = self.table.rows
         self.progress("reading")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -26,17 +27,24 @@ from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import (
     Buckets,
     Everything,
+    Keys,
     Partitions,
     Range,
     Selection,
     Since,
 )
-from repl_pipelines.model.sql import literal
+from repl_pipelines.model.sql import Constant, literal
 from repl_pipelines.model.table import Declaration, Mode, Table, TimePartition
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Part, Snapshot, Source
 
-STAMP: Mapping[str, str | int] = {"_rp_op": "r", "_rp_batch": 7, "_rp_seq": 0}
+STAMP: Mapping[str, Constant] = {
+    "_rp_op": "r",
+    "_rp_batch": 7,
+    "_rp_seq": 0,
+    "_rp_position": 42,
+    "_rp_time": datetime(2026, 11, 22, 9, 30, tzinfo=UTC),
+}
 DAYS = ("", "2026-11-01", "2026-11-02")
 EVENTS = Declaration("events", partition=TimePartition("at"))
 ORDERS = Declaration("orders", cursor="changed")
@@ -191,7 +199,7 @@ class SourceConformance:
         with duckdb.connect() as session:
             described = session.execute(f"DESCRIBE FROM {scan(parts)}").fetchall()
             stamps = session.execute(
-                f"SELECT DISTINCT _rp_op, _rp_batch, _rp_seq FROM {scan(parts)}"
+                f"SELECT DISTINCT {', '.join(STAMP)} FROM {scan(parts)}"
             ).fetchall()
         kinds = {name: kind for name, kind, *_ in described if name not in STAMP}
         assert kinds == {c.name: duckdb_type(c.lake_type) for c in orders.columns}
@@ -205,6 +213,8 @@ class SourceConformance:
             (Range("id", "10", "20"), range(10, 20)),
             (Range("id", "90", None), range(90, 101)),
             (Range("id", None, "3"), range(1, 3)),
+            (Keys((("7",), ("99",), ("1234",))), (7, 99)),
+            (Keys(()), ()),
         ],
         ids=str,
     )

@@ -100,7 +100,8 @@ class Copy:
         number = self.next_batch if batch is None else batch
         stamped = (
             f"SELECT *, '{op}' AS _rp_op, {number}::BIGINT AS _rp_batch, "
-            f"row_number() OVER () AS _rp_seq FROM ({rows})"
+            f"row_number() OVER () AS _rp_seq, {number}::BIGINT AS _rp_position, "
+            f"now() AS _rp_time FROM ({rows})"
         )
         layer = layer or ("base" if op == "r" else "changes")
         parts = [self.parquet(stamped)]

@@ -254,7 +254,10 @@ def test_a_key_that_is_no_column_is_refused(make_copy: Callable[..., Copy]) -> N
 def test_a_table_without_columns_still_has_rows(make_copy: Callable[..., Copy]) -> None:
     table = Table(TableName("public", "nothing"), "1", (), (), Mode.FULL)
     copy = make_copy(table)
-    stamped = "SELECT 'r' AS _rp_op, 1::BIGINT AS _rp_batch, i AS _rp_seq FROM range(4) AS r(i)"
+    stamped = (
+        "SELECT 'r' AS _rp_op, 1::BIGINT AS _rp_batch, i AS _rp_seq, 1::BIGINT AS _rp_position,"
+        " now() AS _rp_time FROM range(4) AS r(i)"
+    )
     files = copy.place.upload([copy.parquet(stamped)], layer="base", batch=1)
     copy.place.commit(table, files, [copy.entry(Action.COPY)], replace=Replace.TABLE)
     assert len(copy.rows()) == 4

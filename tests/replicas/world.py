@@ -145,11 +145,15 @@ class World:
 def _parquet(path: Path, table: Table, rows: Sequence[tuple[Row, str]], batch: int) -> Path:
     columns = [(c.name, duckdb_type(c.lake_type)) for c in table.columns]
     columns += [("_rp_op", "VARCHAR"), ("_rp_batch", "BIGINT"), ("_rp_seq", "BIGINT")]
+    columns += [("_rp_position", "BIGINT"), ("_rp_time", "TIMESTAMPTZ")]
     with duck.connect() as session:
         session.execute(f"CREATE TABLE t ({', '.join(f'{quote(n)} {k}' for n, k in columns)})")
         holes = ", ".join("?" * len(columns))
         for number, (row, op) in enumerate(rows):
             values = [row.get(c.name) for c in table.columns]
-            session.execute(f"INSERT INTO t VALUES ({holes})", [*values, op, batch, number])
+            session.execute(
+                f"INSERT INTO t VALUES ({holes})",
+                [*values, op, batch, number, batch, datetime.now(UTC)],
+            )
         session.execute(f"COPY t TO {literal(str(path))} (FORMAT parquet)")
     return path

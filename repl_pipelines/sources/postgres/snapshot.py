@@ -20,7 +20,7 @@ from repl_pipelines.model.column import Family
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Selection
-from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.model.sql import Constant, literal, quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.sources.contract import Part
 from repl_pipelines.sources.postgres import horizon, statements, unchanged
@@ -79,7 +79,7 @@ class PostgresSnapshot:
         )
 
     def extract(
-        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, str | int]
+        self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, Constant]
     ) -> Generator[Part]:
         """See `sources.contract.Snapshot`; one part for each chunk of the table's pages."""
         chunks = deque(self._chunks(table, selection))
@@ -112,7 +112,7 @@ class PostgresSnapshot:
         selection: Selection,
         chunk: str,
         directory: Path,
-        stamp: Mapping[str, str | int],
+        stamp: Mapping[str, Constant],
     ) -> Part:
         path = directory / f"{uuid4().hex}.parquet"
         query = self._sql(table).read(selection, chunk)

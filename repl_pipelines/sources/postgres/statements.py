@@ -8,6 +8,7 @@ from repl_pipelines.model.partitions import key_sql, partition_predicate
 from repl_pipelines.model.selection import (
     Buckets,
     Everything,
+    Keys,
     Partitions,
     Range,
     Selection,
@@ -92,6 +93,18 @@ class Statements:
             case Buckets(numbers, of):
                 wanted = ", ".join(map(str, numbers)) or "NULL"
                 return f"{self._bucket(of)} IN ({wanted})"
+            case Keys(keys):
+                return self._among(keys)
+
+    def _among(self, keys: Sequence[Sequence[str]]) -> str:
+        """An index serves it: the planner knows the length of constant arrays."""
+        columns = [self.table.column(name) for name in self.table.key]
+        arrays = [
+            f"ARRAY[{', '.join(map(literal, values))}]::{column.source_type}[]"
+            for column, values in zip(columns, zip(*keys, strict=True), strict=bool(keys))
+        ]
+        names = ", ".join(quote(column.name) for column in columns)
+        return f"({names}) IN (SELECT * FROM unnest({', '.join(arrays)}))" if keys else "false"
 
     @property
     def _dialect(self) -> str:
