@@ -13,8 +13,10 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -28,12 +30,14 @@ class Fault:
     status, code: answered so by the proxy itself, with S3's error body (status 0: not answered)
     delay:        seconds before anything happens
     forward:      the server gets the request, whatever the client is told
+    meanwhile:    happens before the request is passed on
     """
 
     status: int = 0
     code: str = ""
     delay: float = 0.0
     forward: bool = False
+    meanwhile: Callable[[], object] | None = None
 
 
 def error(status: int = 500, code: str = "InternalError") -> Fault:
@@ -66,6 +70,11 @@ def slow(seconds: float) -> Fault:
     return Fault(-1, delay=seconds, forward=True)
 
 
+def overtaken_by(other: Callable[[], object]) -> Fault:
+    """The store answers as always, but `other` happens while the request is on its way."""
+    return Fault(-1, forward=True, meanwhile=other)
+
+
 @dataclass
 class _Rule:
     fault: Fault
@@ -83,10 +92,7 @@ class FaultProxy:
         self.requests: list[str] = []  # all, as `METHOD /path?query`, in order of arrival
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self})
-        )
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
@@ -131,6 +137,14 @@ class FaultProxy:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client may hang up at any time
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: FaultProxy
@@ -145,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(*self._forward(body))
             return
         time.sleep(fault.delay)
+        if fault.meanwhile:
+            fault.meanwhile()
         reply = self._forward(body) if fault.forward else None
         if fault.status == 0:
             self.close_connection = True

@@ -139,30 +139,23 @@ class Log:
         removed: None stands for all files, and is the only way to bring a new schema
         """
         call = uuid.uuid4().hex
-        properties = CommitProperties(
-            custom_metadata={COMMIT: content, CALL: call},
-            app_transactions=[Transaction(APPLICATION, number)],
+        properties = _next_version(
+            {COMMIT: content, CALL: call}, [Transaction(APPLICATION, number)]
         )
         with store_errors(f"Committing to the lake's {self.what}"):
             try:
                 if handle is None:
                     self._create(schema, added, properties)
-                elif removed is None:
-                    self._allow(handle, schema)
-                    handle.create_write_transaction(
-                        list(added),
-                        "overwrite",
-                        schema,
-                        self.partition_by,
-                        commit_properties=properties,
-                    )
                 else:
+                    if removed is None:
+                        self._allow(handle, schema)
                     actions: list[AddAction | RemoveAction] = [
                         *added,
-                        *(self.remove(file) for file in removed),
+                        *(self.remove(file) for file in removed or ()),
                     ]
+                    mode = "overwrite" if removed is None else "append"
                     handle.create_write_transaction(
-                        actions, "append", schema, self.partition_by, commit_properties=properties
+                        actions, mode, schema, self.partition_by, commit_properties=properties
                     )
             except CommitFailedError:
                 pass  # lost, or won with the answer lost on the way: the log knows
@@ -196,9 +189,8 @@ class Log:
             handle.alter.add_feature(
                 TableFeatures.TimestampWithoutTimezone,
                 allow_protocol_versions_increase=True,
-                commit_properties=CommitProperties(custom_metadata=self._carried(handle)),
+                commit_properties=_next_version(self._carried(handle)),
             )
-            handle.update_incremental()
 
     def _made_by(self, call: str, base: int) -> Commit | None:
         """The commit with this call, if it is in the log after version `base`."""
@@ -215,18 +207,10 @@ class Log:
     def rewrite(
         self, handle: DeltaTable, schema: Schema, actions: Sequence[AddAction | RemoveAction]
     ) -> int | None:
-        """Commit other files for the same rows; the version, None if another commit won.
-
-        It claims our newest number once more, so that it and every commit of rows exclude each
-        other: deltalake does not see the conflict when a file was removed by a rewrite.
-        """
+        """Commit other files for the same rows; the version, None if another commit won."""
         call = uuid.uuid4().hex
         base = handle.version()
-        number = handle.transaction_version(APPLICATION) or 0
-        properties = CommitProperties(
-            custom_metadata={**self._carried(handle), CALL: call},
-            app_transactions=[Transaction(APPLICATION, number)],
-        )
+        properties = _next_version({**self._carried(handle), CALL: call})
         # A conflict is no error here, as in `publish`.
         with store_errors(f"Rewriting the lake's {self.what}"), suppress(CommitFailedError):
             handle.create_write_transaction(
@@ -294,6 +278,20 @@ class Log:
     def _values(self, file: LakeFile) -> dict[str, str | None]:
         values = {"_rp_layer": file.layer, "_rp_partition": file.partition or None}
         return values if self.partition_by else {}
+
+
+def _next_version(
+    metadata: dict[str, Any], transactions: Sequence[Transaction] = ()
+) -> CommitProperties:
+    """Properties of a commit that becomes the version after the one it was made from, or fails.
+
+    deltalake (1.6.6) would try again at a later version: always when it creates a table and
+    another has made version 0, and else where it sees no conflict (a file that a rewrite removed).
+    What we commit (a number, the files removed) was right for one version only.
+    """
+    return CommitProperties(
+        custom_metadata=metadata, app_transactions=list(transactions), max_commit_retries=0
+    )
 
 
 def _now() -> int:

@@ -22,7 +22,15 @@ from repl_pipelines.errors import (
 from repl_pipelines.lake.table import Replace
 from repl_pipelines.model.entry import Action
 from repl_pipelines.model.figures import Figure
-from tests.faults import FaultProxy, answer_lost, dropped, error, expired, slow
+from tests.faults import (
+    FaultProxy,
+    answer_lost,
+    dropped,
+    error,
+    expired,
+    overtaken_by,
+    slow,
+)
 from tests.lake.copies import EVENTS, ITEMS, Copy, columns
 from tests.servers import Bucket
 
@@ -110,6 +118,36 @@ def test_two_syncs_racing_to_create_a_table(make_copy: Callable[..., Copy]) -> N
     outcomes = _race([lambda n=n: create(n) for n in range(4)])
     assert sum(outcome is None for outcome in outcomes) == 1
     assert len(make_copy(ITEMS).rows()) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_copy_that_is_overtaken_on_its_way(
+    make_copy: Callable[..., Copy], proxy: FaultProxy, first: bool
+) -> None:
+    ahead, behind = make_copy(ITEMS), make_copy(ITEMS, endpoint_url=proxy.endpoint_url)
+    if not first:
+        ahead.copy(THREE)
+    proxy.fail(overtaken_by(lambda: ahead.copy(SEVEN)), LOG)
+    with pytest.raises(SyncInProgress, match=r"public\.items"):
+        behind.copy("SELECT 8::BIGINT AS id, 'eight' AS name")
+    assert ahead.rows() == [(7, "seven")]
+    assert [entry.batch for entry in ahead.place.commits_after(0)] == ([1] if first else [1, 2])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_partition_whose_commit_is_overtaken_comes_after(
+    make_copy: Callable[..., Copy], proxy: FaultProxy, first: bool
+) -> None:
+    ahead, behind = make_copy(EVENTS), make_copy(EVENTS, endpoint_url=proxy.endpoint_url)
+    row = "SELECT 1::BIGINT AS id, now() AS day"
+    if not first:
+        ahead.copy_partition("2026-01-01", row)
+    proxy.fail(overtaken_by(lambda: ahead.copy_partition("2026-01-02", row)), LOG)
+    behind.copy_partition("2026-01-03", row)
+    entries = ahead.place.commits_after(0)
+    assert [entry.partition for entry in entries][-2:] == ["2026-01-02", "2026-01-03"]
+    assert [entry.batch for entry in entries] == list(range(1, len(entries) + 1))
+    assert len(ahead.rows()) == (2 if first else 3)
 
 
 def test_racing_copies_of_one_partition(make_copy: Callable[..., Copy]) -> None:
@@ -271,6 +309,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(
     proxy.fail(answer_lost(), LOG)
     head = copy.copy(THREE)
     assert head == copy.place.head()
+    assert head.version == (0 if first else 1)
     assert head.batch == (1 if first else 2)
     assert len(copy.rows()) == 3
 

@@ -15,10 +15,11 @@ from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.figures import Figure
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import TableName
-from tests.faults import FaultProxy, answer_lost, error
+from tests.faults import FaultProxy, answer_lost, error, overtaken_by
 from tests.lake.copies import store
 from tests.servers import Bucket
 
+LOG = r"PUT .*_delta_log/\d+\.json"
 A, B = TableName("public", "a"), TableName("Ünï.code", 'b "quoted"')
 
 
@@ -92,10 +93,27 @@ def test_racers_take_numbers_in_turn(bucket: Bucket) -> None:
     assert published == [10 * number + batch for number in range(4) for batch in range(3)]
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_sync_that_is_overtaken_takes_the_next_number(
+    bucket: Bucket, proxy: FaultProxy, number: int
+) -> None:
+    ahead = Lake(store(bucket), "shop").journal
+    behind = Lake(store(bucket, endpoint_url=proxy.endpoint_url), "shop").journal
+    if number == 2:
+        ahead.append([entry(A, 9)], "first")
+    proxy.fail(overtaken_by(lambda: ahead.append([entry(A, 1)], "ahead")), LOG)
+    assert behind.append([entry(B, 1)], "behind").number == number + 1
+    syncs = ahead.since(number - 1)
+    assert [(sync.number, sync.run) for sync in syncs] == [
+        (number, "ahead"),
+        (number + 1, "behind"),
+    ]
+
+
 def test_a_sync_whose_answer_is_lost_is_published_once(bucket: Bucket, proxy: FaultProxy) -> None:
     journal = Lake(store(bucket, endpoint_url=proxy.endpoint_url), "shop").journal
     for number in (1, 2):
-        proxy.fail(answer_lost(), r"PUT .*_delta_log/\d+\.json")
+        proxy.fail(answer_lost(), LOG)
         assert journal.append([entry(A, number)], "run").number == number
     proxy.fail(error(), "GET", times=2)
     assert [sync.number for sync in journal.since(0)] == [1, 2]
