@@ -55,9 +55,9 @@ def dropped() -> Fault:
     return Fault()
 
 
-def answer_lost() -> Fault:
+def answer_lost(meanwhile: Callable[[], object] | None = None) -> Fault:
     """The store does what it is asked to; the connection breaks before its answer arrives."""
-    return Fault(forward=True)
+    return Fault(forward=True, meanwhile=meanwhile)
 
 
 def accepted() -> Fault:

@@ -20,9 +20,12 @@ FLOORS = [
     {"proof"},
     {"duck"},
     {"model"},
-    {"errors", "failpoints"},
+    {"errors", "failpoints", "scratch"},
 ]
-ENGINE = ("errors", "failpoints", "duck", "model", "proof", "sources", "lake", "replicas", "sync")
+ENGINE = (
+    *("errors", "failpoints", "scratch", "duck"),
+    *("model", "proof", "sources", "lake", "replicas", "sync"),
+)
 
 
 def room(module: str) -> str:

@@ -1,6 +1,5 @@
 """Folding: base and changes of a table become a new base, in pieces of bounded size."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from repl_pipelines.lake.log import LakeFile, Log
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import Table
+from repl_pipelines.scratch import scratch_folder
 
 # A new base file ends at this size; a base file below a quarter of it is merged with others.
 FILE_BYTES = 128 * 2**20
@@ -70,8 +70,8 @@ class Fold:
         with store_errors(f"Folding the lake's {self.log.what}"), self.session() as session:
             stale = self._stale(session, files, changes)
             for query in self._pieces(stale, changes):
-                with tempfile.TemporaryDirectory(dir=self.directory) as folder:
-                    parts = _write(session, query, Path(folder), options)
+                with scratch_folder(self.directory) as folder:
+                    parts = _write(session, query, folder, options)
                     added += upload(parts, layer="base", batch=batch)
         reach("fold.uploaded")
         return self._commit(handle, added, [*stale, *changes])

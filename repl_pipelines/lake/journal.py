@@ -4,14 +4,13 @@ A Delta table `_syncs`, readable as such. One commit publishes one sync, all tab
 """
 
 import random
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
 from repl_pipelines import duck
-from repl_pipelines.errors import LakeDamaged, SyncInProgress
+from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
 from repl_pipelines.lake.log import APPLICATION, LakeFile, Log
@@ -28,6 +27,7 @@ from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry, Sync
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import TableName
+from repl_pipelines.scratch import scratch_folder
 
 TURNS = 40
 RETENTION = timedelta(days=7)
@@ -98,7 +98,8 @@ class Journal:
             ):
                 reach("journal.written")
                 if handle is not None and len(self._log.files(handle)) >= COMPACT_FILES:
-                    self.compact()
+                    with suppress(StoreUnavailable):  # it is published; the next one compacts
+                        self.compact()
                 return sync
             self._log.discard([file])
             time.sleep(random.uniform(0, 0.05 * (turn + 1)))
@@ -179,7 +180,7 @@ class Journal:
 
     def _upload(self, records: Sequence[dict[str, Any]], name: str) -> LakeFile:
         path = f"{name}-{uuid.uuid4().hex}.parquet"
-        with tempfile.TemporaryDirectory() as folder, duck.connect() as session:
+        with scratch_folder() as folder, duck.connect() as session:
             columns = ", ".join(f"{quote(n)} {kind}" for n, (_, kind) in rows.COLUMNS.items())
             session.execute(f"CREATE TABLE journal ({columns})")
             holes = ", ".join("?" * len(rows.COLUMNS))
@@ -187,7 +188,7 @@ class Journal:
                 f"INSERT INTO journal VALUES ({holes})",
                 [[record[name] for name in rows.COLUMNS] for record in records],
             )
-            local = Path(folder) / "journal.parquet"
+            local = folder / "journal.parquet"
             session.execute(f"COPY journal TO {literal(str(local))} (FORMAT parquet)")
             self._store.put_file(local, f"{self._log.location}/{path}")
             return LakeFile(path, local.stat().st_size, len(records), "")

@@ -18,6 +18,7 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Declaration, Table, TableName
 from repl_pipelines.replicas.contract import Applied, Replica
+from repl_pipelines.scratch import sweep
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sync.prove import Scope, Verdict, prove
 from repl_pipelines.sync.report import Report, SyncReport
@@ -75,6 +76,7 @@ class Replication:
         chosen = [t for t in survey.tables if request.wants(t)]
         failed = self._problems(survey.problems, request, chosen)
         self.lake.store.probe()
+        sweep()
         claims = sorted({c for t in chosen if (c := request.claim(t))})
         with self.source.claim(claims, run) as claimed:
             busy = [t for t in chosen if (c := request.claim(t)) and c not in claimed]

@@ -1,13 +1,11 @@
 """One sync, from the claim to the journal: every table in the same snapshot, published together."""
 
 import random
-import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
 from repl_pipelines.failpoints import reach
@@ -17,6 +15,7 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.scratch import scratch_folder
 from repl_pipelines.sources.contract import Snapshot, Source
 from repl_pipelines.sync.changes import copy_range, sync_cursor
 from repl_pipelines.sync.copy import check_key, copy_full, copy_whole
@@ -134,11 +133,11 @@ class SyncRun:
         lake = self.means.lake
         copy = lake.table(table.name)
         with (
-            tempfile.TemporaryDirectory(prefix="repl_pipelines-") as directory,
+            scratch_folder() as directory,
             lake.session() as session,
             copy.reading(),
         ):
-            work = Work(table, copy, session, snapshot, past, Path(directory), self.means.progress)
+            work = Work(table, copy, session, snapshot, past, directory, self.means.progress)
             check_key(work)
             return self._by_mode(work)
 

@@ -213,6 +213,23 @@ def test_many_syncs_keep_few_files(journal: Journal, monkeypatch: pytest.MonkeyP
     assert [sync.number for sync in journal.since(0)] == list(range(1, 24))
 
 
+def test_a_sync_is_published_though_the_compaction_fails(
+    bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repl_pipelines.lake.journal.COMPACT_FILES", 2)
+    journal = Lake(store(bucket, endpoint_url=proxy.endpoint_url), "shop").journal
+    syncs = [journal.append([entry(A, 1)], "")]
+    proxy.fail(error(), r"PUT .*/m\d+", times=1000)
+    syncs += [journal.append([entry(A, number)], "") for number in (2, 3)]
+    assert journal.since(0) == syncs
+    proxy.heal()
+    syncs.append(journal.append([entry(A, 4)], ""))
+    handle = journal._log.open()
+    assert handle is not None
+    assert len(journal._log.files(handle)) == 1
+    assert journal.since(0) == syncs
+
+
 def test_people_can_query_it(bucket: Bucket, journal: Journal) -> None:
     journal.append([entry(A, 1)], "run 1")
     from deltalake import DeltaTable

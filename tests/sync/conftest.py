@@ -9,11 +9,15 @@ import pytest
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.table import Declaration, Table, TableName
+from repl_pipelines.replicas import postgres
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
+from repl_pipelines.sync import changes, copy, run, work
 from repl_pipelines.sync.engine import Replication
 from tests.servers import Bucket
+
+Meet = Callable[[str, Callable[[], object]], None]
 
 
 @dataclass
@@ -28,6 +32,11 @@ class Bench:
     def __post_init__(self) -> None:
         self.store = store_of(self.bucket)
         self.lake = Lake(self.store, "shop")
+        self.connection = psycopg.connect(self.dsn, autocommit=True)
+
+    def reconnect(self) -> None:
+        """After the server has gone, and come back."""
+        self.connection.close()
         self.connection = psycopg.connect(self.dsn, autocommit=True)
 
     def sql(self, *statements: str) -> list[tuple]:
@@ -77,6 +86,23 @@ def bench(database: str, bucket: Bucket) -> Iterator[Bench]:
     bench = Bench(database, bucket)
     yield bench
     bench.connection.close()
+
+
+@pytest.fixture
+def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
+    """Do something, once, when the next sync or apply comes to a failpoint."""
+
+    def plan(point: str, action: Callable[[], object]) -> None:
+        planned = [action]
+
+        def reach(name: str) -> None:
+            if name == point and planned:
+                planned.pop()()
+
+        for module in (run, work, copy, changes, postgres):
+            monkeypatch.setattr(module, "reach", reach)
+
+    return plan
 
 
 @pytest.fixture

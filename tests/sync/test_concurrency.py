@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +24,10 @@ from repl_pipelines.model.table import Declaration, Table, TableName, TimePartit
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.postgres.source import PostgresSource
-from repl_pipelines.sync import changes, copy, partition, run, work
+from repl_pipelines.sync import partition
 from repl_pipelines.sync.engine import Replication
 from tests.demo.test_shop import GOODS, INVARIANTS
-from tests.sync.conftest import Bench
+from tests.sync.conftest import Bench, Meet
 
 EVENTS = TableName("public", "events")
 A = TableName("public", "a")
@@ -36,25 +36,6 @@ DAILY = Declaration("events", partition=TimePartition("at", start="2026-11-01"))
 DAYS = [f"2026-11-0{day}" for day in range(1, 7)]
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload([__name__])
-
-Meet = Callable[[str, Callable[[], object]], None]
-
-
-@pytest.fixture
-def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
-    """Do something, once, in the middle of the next sync that comes to a failpoint."""
-
-    def plan(point: str, action: Callable[[], object]) -> None:
-        planned = [action]
-
-        def reach(name: str) -> None:
-            if name == point and planned:
-                planned.pop()()
-
-        for module in (run, work, copy, changes):
-            monkeypatch.setattr(module, "reach", reach)
-
-    return plan
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +35,13 @@ from repl_pipelines.lake.store import Store
 from repl_pipelines.model.entry import Action
 from repl_pipelines.model.selection import Everything
 from repl_pipelines.model.table import Declaration, TableName, TimePartition
-from repl_pipelines.replicas import postgres as postgres_replica
 from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.scratch import scratch_folder
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
-from repl_pipelines.sync import changes, copy, run, work
 from repl_pipelines.sync.engine import Replication
 from tests.faults import Fault, FaultProxy, answer_lost, dropped, error, expired, slow
-from tests.sync.conftest import Bench
+from tests.sync.conftest import Bench, Meet
 
 ORDERS = TableName("public", "orders")
 EVENTS = TableName("public", "events")
@@ -50,25 +52,6 @@ CHUNKS = Protection(workers=1, chunk=32 * 8192, lock_timeout=1)
 FOREVER = 10**6
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload([__name__])
-
-Meet = Callable[[str, Callable[[], object]], None]
-
-
-@pytest.fixture
-def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
-    """Do something, once, when the next sync or apply comes to a failpoint."""
-
-    def plan(point: str, action: Callable[[], object]) -> None:
-        planned = [action]
-
-        def reach(name: str) -> None:
-            if name == point and planned:
-                planned.pop()()
-
-        for module in (run, work, copy, changes, postgres_replica):
-            monkeypatch.setattr(module, "reach", reach)
-
-    return plan
 
 
 @pytest.fixture
@@ -194,6 +177,24 @@ def test_a_store_that_goes_away_before_the_journal(orders: Bench, proxy: FaultPr
     assert_right(orders, replication)
 
 
+def test_a_sync_that_does_not_know_that_it_is_published_is_published_once(
+    orders: Bench, proxy: FaultProxy
+) -> None:
+    """The answer to the journal's commit is lost, and the store cannot be asked any more."""
+    replication = orders.replication(CURSOR, Declaration("small"))
+    for number in (1, 2):
+        change(orders, number)
+
+        def down() -> None:
+            proxy.fail(error(500), "_syncs/", times=FOREVER)
+
+        proxy.fail(answer_lost(down), r"PUT .*_syncs/_delta_log/\d+\.json")
+        assert isinstance(errors(replication)[None], StoreUnavailable)
+        proxy.heal()
+        assert orders.lake.journal.last() == number
+    assert_right(orders, replication)
+
+
 def stored(bench: Bench, prefix: str) -> list[str]:
     pages = bench.store.client().get_paginator("list_objects_v2")
     found = pages.paginate(Bucket=bench.store.bucket, Prefix=f"lake/shop/{prefix}")
@@ -316,7 +317,7 @@ def test_a_source_that_crashes(
     assert [isinstance(each, SourceUnavailable) for each in errors(replication).values()] == [True]
     assert list(folder.iterdir()) == []
     postgres.start()
-    orders.connection = psycopg.connect(orders.dsn, autocommit=True)
+    orders.reconnect()
     assert_right(orders, replication)
 
 
@@ -369,6 +370,25 @@ def test_a_sync_that_lost_its_claim_gives_way(orders: Bench, meet: Meet) -> None
 
 
 # Local disk and replicas
+
+
+ABANDON = """
+import os, signal
+from repl_pipelines.scratch import scratch_folder
+with scratch_folder() as folder:
+    (folder / "rows.parquet").write_bytes(b"rows")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_swept(orders: Bench, folder: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    subprocess.run([sys.executable, "-c", ABANDON], env=environment, check=False)
+    assert len(list(folder.iterdir())) == 1
+    with scratch_folder() as used:
+        assert errors(orders.replication(Declaration("small"))) == {}
+        assert [used] == list(folder.iterdir())
+    assert list(folder.iterdir()) == []
 
 
 def sync_on_a_small_disk(dsn: str, store: Store, answer: Any) -> None:
