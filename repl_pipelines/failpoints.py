@@ -10,6 +10,7 @@ import os
 POINTS = (
     "sync.claimed",
     "sync.snapshot",
+    "log.drained",  # the changes up to the snapshot are on local disk
     "sync.rolled_forward",  # a sync killed before its journal left commits: they are met again
     "lake.uploaded",  # after each file of a table
     "sync.part_uploaded",
@@ -22,6 +23,7 @@ POINTS = (
     "journal.uploaded",
     "journal.written",  # the sync is published
     "sync.published",
+    "log.acknowledged",  # the source may forget what the copies have
     "fold.uploaded",
     "fold.committed",
     "replica.staged",

@@ -14,6 +14,7 @@ class Mode(StrEnum):
     FULL = "full"
     CURSOR = "cursor"
     PARTITION = "partition"
+    LOG = "log"
 
 
 class Deletes(StrEnum):

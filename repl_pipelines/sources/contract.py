@@ -1,8 +1,8 @@
 """What a source must be able to do; the conformance suite runs every source through it."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,30 @@ class Part:
     misfits: Mapping[str, int]
 
 
+# In files of changes: the ordinals of columns whose values the log left out of this row.
+UNKNOWN = "_rp_unknown"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the source's log says of one table in mode `log`, from its horizon to the snapshot.
+
+    parts:      Parquet files of all versions of the changed rows, in lake types, with the stamps of
+                the lake; the caller owns and deletes them
+    incomplete: some rows have a list of ordinals under UNKNOWN: columns that the log left out
+    gap:        why these are not all changes, '' if they are; else the copy is to be compared
+    misfits:    values that became NULL by policy, per column
+    problem:    why the table cannot be read from the log at all
+    """
+
+    parts: tuple[Path, ...] = ()
+    rows: int = 0
+    incomplete: bool = False
+    gap: str = ""
+    misfits: Mapping[str, int] = field(default_factory=dict[str, int])
+    problem: ReplicationError | None = None
+
+
 @dataclass(frozen=True)
 class Survey:
     """What declarations come to: the tables that can be replicated, and why others cannot.
@@ -46,10 +70,21 @@ class Snapshot(Protocol):
     position: Position
 
     def horizon(self, table: Table, previous: str | None) -> str | None:
-        """Where the next cursor read must start so that nothing is missed; None: everything.
+        """Where the next read of the table's changes must start so that nothing is missed.
 
-        Opaque to the caller, who stores it with the batch and hands it back as `previous` and in
-        `Since`. Raises GrantMissing where the source will not show what it depends on.
+        None: from everything (mode cursor), or from a comparison (mode log). Opaque to the caller,
+        who stores it with the batch and hands it back as `previous`, in `Since`, and to
+        `Source.snapshot`. Raises GrantMissing where the source will not show what it depends on.
+        """
+        ...
+
+    def changes(
+        self, batches: Mapping[TableName, int], directory: Path
+    ) -> Mapping[TableName, Changes]:
+        """Read the log up to this snapshot, for all its tables in mode `log` at once.
+
+        batches: the number to stamp each table's rows with. To be called once, and before
+        `horizon` is asked for a table in mode `log`. Raises SourceUnavailable.
         """
         ...
 
@@ -106,6 +141,15 @@ class Source(Protocol):
         """Who holds a claimed name, as far as the source shows it."""
         ...
 
-    def snapshot(self, tables: Sequence[Table]) -> AbstractContextManager[Snapshot]:
-        """Open one consistent view of `tables`. Raises SourceUnavailable, GrantMissing."""
+    def snapshot(
+        self, tables: Sequence[Table], horizons: Mapping[TableName, str] | None = None
+    ) -> AbstractContextManager[Snapshot]:
+        """Open one consistent view of `tables`. Raises SourceUnavailable, GrantMissing.
+
+        horizons: as stored with the copies, of tables in mode `log` that are to be continued
+        """
+        ...
+
+    def acknowledge(self, horizons: Collection[str]) -> None:
+        """Let go of the part of the log that no copy with one of these horizons needs any more."""
         ...

@@ -48,9 +48,14 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
         _prove_written(work, batch, since, rows)
         everything = Everything()
         figures = work.snapshot.figures(table, everything, buckets=COARSE) if measure else None
-        return _publish(work, batch, horizon, figures)
-    buckets = bucket_count(table.rows)
-    source = work.snapshot.figures(table, Everything(), buckets=buckets)
+        return publish(work, batch, horizon, figures)
+    return reconcile(work, batch, horizon)
+
+
+def reconcile(work: Work, batch: Batch, horizon: str | None) -> list[Entry]:
+    """Compare the copy, with `batch`, to the snapshot; append what differs; prove it all."""
+    buckets = bucket_count(work.table.rows)
+    source = work.snapshot.figures(work.table, Everything(), buckets=buckets)
     copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
     found = tuple(int(d.group) for d in differences(source, copy))
     if len(found) > max(WHOLESALE * buckets, FEW):
@@ -60,7 +65,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
         batch.reconciled = _repair(work, batch, Buckets(found, buckets))
         copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
     work.prove(source, copy, "the copy after reconciliation")
-    return _publish(work, batch, horizon, source.coarsened(COARSE))
+    return publish(work, batch, horizon, source.coarsened(COARSE))
 
 
 def copy_range(work: Work, selection: Range) -> list[Entry]:
@@ -86,7 +91,7 @@ def copy_range(work: Work, selection: Range) -> list[Entry]:
     batch = Batch()
     ghosts = _bounds(selection) if selection.column in table.key else "false"
     batch.changed = _append(work, batch, work.read(selection), ghosts=ghosts)
-    return _publish(work, batch, whole.horizon if whole else None, None)
+    return publish(work, batch, whole.horizon if whole else None, None)
 
 
 def bucket_count(rows: int) -> int:
@@ -161,7 +166,8 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
     """
 
 
-def _publish(work: Work, batch: Batch, horizon: str | None, source: Figures | None) -> list[Entry]:
+def publish(work: Work, batch: Batch, horizon: str | None, source: Figures | None) -> list[Entry]:
+    """Commit the batch, or record that nothing changed; `source`: figures of the whole table."""
     entry = work.entry(
         Action.CHANGES if batch.files else Action.UNCHANGED,
         figures=source,

@@ -9,6 +9,7 @@ from repl_pipelines.lake.table import LakeFile, Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figure, Figures
 from repl_pipelines.model.selection import Everything, Partitions
+from repl_pipelines.model.table import Mode
 from repl_pipelines.sync.work import Work
 
 
@@ -40,7 +41,8 @@ def copy_whole(work: Work, source: Figures | None = None) -> list[Entry]:
     if table.partition:
         return _copy_all_partitions(work)
     source = source or work.snapshot.figures(table, Everything(), buckets=COARSE)
-    horizon = work.snapshot.horizon(table, None) if table.cursor else None
+    incremental = table.mode in {Mode.CURSOR, Mode.LOG}
+    horizon = work.snapshot.horizon(table, None) if incremental else None
     files = work.read_to_lake(Everything())
     copy = work.figures(files, Replace.TABLE, buckets=COARSE)
     work.prove(source, copy, "the copy")

@@ -16,7 +16,7 @@ from repl_pipelines.errors import (
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.selection import Everything, Range
-from repl_pipelines.model.table import Declaration, Table, TableName
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.replicas.contract import Applied, Replica
 from repl_pipelines.scratch import sweep
 from repl_pipelines.sources.contract import Source
@@ -84,7 +84,8 @@ class Replication:
             if busy and len(busy) == len(chosen):
                 raise failed[busy[0].name]
             free = [t for t in chosen if t not in busy]
-            return SyncRun(self._means, request, free, failed).run()
+            logged = [t for t in survey.tables if t.mode is Mode.LOG]
+            return SyncRun(self._means, request, free, logged, failed).run()
 
     def apply(
         self, replica: str, run: str = "", known: Sequence[Table] = ()

@@ -4,8 +4,9 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
 from repl_pipelines.failpoints import reach
@@ -16,9 +17,10 @@ from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.scratch import scratch_folder
-from repl_pipelines.sources.contract import Snapshot, Source
+from repl_pipelines.sources.contract import Changes, Snapshot, Source
 from repl_pipelines.sync.changes import copy_range, sync_cursor
 from repl_pipelines.sync.copy import check_key, copy_full, copy_whole
+from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.partition import sync_partitions
 from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.report import Report, SyncReport
@@ -59,18 +61,23 @@ class Request:
 
 
 class SyncRun:
-    """One call of `Replication.sync`, from the claim to the journal."""
+    """One call of `Replication.sync`, from the claim to the journal.
+
+    logged: all tables in mode log, those that are not synced now included
+    """
 
     def __init__(
         self,
         means: Means,
         request: Request,
         tables: Sequence[Table],
+        logged: Sequence[Table],
         failed: dict[TableName, ReplicationError],
     ) -> None:
         self.means = means
         self.request = request
         self.tables = tables
+        self.logged = logged
         self.failed = failed
         self.seconds: dict[TableName, float] = {}
 
@@ -80,19 +87,62 @@ class SyncRun:
 
     def run(self) -> SyncReport:
         reach("sync.claimed")
-        with self.means.source.snapshot(self.tables) as snapshot:
+        pasts = self._logged()
+        horizons = {n: p.whole.horizon for n, p in pasts.items() if p.whole and p.whole.horizon}
+        with (
+            self.means.source.snapshot(self.tables, horizons) as snapshot,
+            scratch_folder() as directory,
+        ):
             reach("sync.snapshot")
+            changes = self._read_log(pasts, snapshot, directory)
             with ThreadPoolExecutor(self.means.concurrency) as pool:
-                tasks = [pool.submit(self._table, table, snapshot) for table in self.tables]
+                tasks = [
+                    pool.submit(self._table, t, snapshot, changes.get(t.name))
+                    for t in self.tables
+                    if t.name not in self.failed
+                ]
                 entries = [entry for task in tasks for entry in task.result()]
             position = snapshot.position
         reach("sync.before_journal")
         number = self._publish(entries) if entries else 0
         reach("sync.published")
+        self._acknowledge()
         tended = upkeep(self.means.lake, self.means.fold, self.tables, entries)
         self.failed = {**tended, **self.failed}
         tables = {t.name: t for t in self.tables}
         return SyncReport(number, position, tuple(entries), self.failed, tables, self.seconds)
+
+    def _logged(self) -> dict[TableName, Past]:
+        """Where the copies of the tables in mode log stand."""
+        return {t.name: self.published.past(t) for t in self.tables if t.mode is Mode.LOG}
+
+    def _read_log(
+        self, pasts: Mapping[TableName, Past], snapshot: Snapshot, directory: Path
+    ) -> Mapping[TableName, Changes]:
+        """What the log tells of all its tables; where it cannot be read, the others go on."""
+        if not pasts:
+            return {}
+        try:
+            changes = snapshot.changes({n: p.batch + 1 for n, p in pasts.items()}, directory)
+        except ReplicationError as error:
+            self.failed |= dict.fromkeys(pasts, error)
+            return {}
+        reach("log.drained")
+        self.failed |= {name: c.problem for name, c in changes.items() if c.problem}
+        return changes
+
+    def _acknowledge(self) -> None:
+        """Let go of the log behind the copies.
+
+        A table that waits for somebody to mend it does not hold it: it is compared afterwards.
+        """
+        stuck = {n for n, error in self.failed.items() if isinstance(error, TerminalError)}
+        names = [t.name for t in self.logged if t.name not in stuck]
+        if names:
+            newest = self.means.lake.journal.newest()
+            heads = [newest[name, None].entry.horizon for name in names if (name, None) in newest]
+            self.means.source.acknowledge([horizon for horizon in heads if horizon])
+            reach("log.acknowledged")
 
     def _publish(self, entries: Sequence[Entry]) -> int:
         """Journal the entries; the number of the sync that has them."""
@@ -112,14 +162,14 @@ class SyncRun:
             "What it committed stays; the next sync publishes it.",
         )
 
-    def _table(self, table: Table, snapshot: Snapshot) -> list[Entry]:
+    def _table(self, table: Table, snapshot: Snapshot, changes: Changes | None) -> list[Entry]:
         started = time.monotonic()
         try:
             past = self.published.past(table)
             _check_order(table, past, snapshot)
             if past.unpublished:
                 reach("sync.rolled_forward")
-            return [*past.unpublished, *self._move(table, snapshot, past)]
+            return [*past.unpublished, *self._move(table, snapshot, past, changes)]
         except ReplicationError as error:
             self.failed[table.name] = error
         except Exception as error:  # noqa: BLE001 - one table's bug must not cost the others their sync
@@ -128,7 +178,9 @@ class SyncRun:
             self.seconds[table.name] = time.monotonic() - started
         return []
 
-    def _move(self, table: Table, snapshot: Snapshot, past: Past) -> list[Entry]:
+    def _move(
+        self, table: Table, snapshot: Snapshot, past: Past, changes: Changes | None
+    ) -> list[Entry]:
         check_columns(table)
         lake = self.means.lake
         copy = lake.table(table.name)
@@ -139,14 +191,18 @@ class SyncRun:
         ):
             work = Work(table, copy, session, snapshot, past, directory, self.means.progress)
             check_key(work)
-            return self._by_mode(work)
+            return self._by_mode(work, changes)
 
-    def _by_mode(self, work: Work) -> list[Entry]:
+    def _by_mode(self, work: Work, changes: Changes | None) -> list[Entry]:
         table = work.table
         again = self.request.recopy.get(table.name)
         whole = work.past.whole
         if whole is None or whole.shape != table.fingerprint or isinstance(again, Everything):
             return copy_whole(work)
+        if table.mode is Mode.LOG and changes:
+            if again:
+                changes = replace(changes, gap="it was asked for")
+            return sync_log(work, changes, measure=self.request.measure)
         if isinstance(again, Range):
             return copy_range(work, again)
         if table.mode is Mode.CURSOR:

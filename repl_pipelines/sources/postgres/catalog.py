@@ -19,6 +19,7 @@ from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.postgres import horizon, types
 from repl_pipelines.sources.postgres.connection import Connection
+from repl_pipelines.sources.postgres.log import eligible
 
 DEFAULT_SCHEMA = "public"
 
@@ -108,7 +109,11 @@ def survey(connection: Connection, source: str, declarations: Sequence[Declarati
             tables.append(_table(relation, declaration, columns, keys, indexed))
         except ReplicationError as error:
             problems[relation.name] = error
-    return Survey(tuple(tables), problems)
+    logged = [t for t in tables if t.mode is Mode.LOG]
+    unfit = eligible.problems(
+        connection, [eligible.Candidate(int(t.identity), t.name, t.key) for t in logged]
+    )
+    return Survey(tuple(t for t in tables if t.name not in unfit), problems | unfit)
 
 
 def _check_readable(connection: Connection, source: str, relation: _Relation) -> None:

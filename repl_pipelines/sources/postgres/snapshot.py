@@ -2,8 +2,9 @@
 
 import re
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,16 +22,25 @@ from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Selection
 from repl_pipelines.model.sql import Constant, literal, quote
-from repl_pipelines.model.table import Table
-from repl_pipelines.sources.contract import Part
+from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.sources.contract import Changes, Part
 from repl_pipelines.sources.postgres import horizon, statements, unchanged
 from repl_pipelines.sources.postgres.chunks import PAGES, WHOLE, Chunk, cut
 from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
 
 # Said of a local file; the server has its own words for its own disk.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """The log beside a snapshot. anchors: of the tables, once it was read."""
+
+    anchors: Mapping[TableName, Anchor]
+    read: Callable[[Mapping[TableName, int], Path], Mapping[TableName, Changes]]
 
 
 class PostgresSnapshot:
@@ -40,6 +50,7 @@ class PostgresSnapshot:
         self,
         position: Position,
         mark: horizon.Watermark | None,
+        logged: "Logged | None",
         readers: Readers,
         protection: Protection,
         *,
@@ -48,11 +59,15 @@ class PostgresSnapshot:
         self.position = position
         self._utf8 = utf8
         self._mark = mark
+        self._logged = logged
         self._readers = readers
         self._protection = protection
 
     def horizon(self, table: Table, previous: str | None) -> str | None:
         """See `sources.contract.Snapshot`."""
+        if self._logged and table.mode is Mode.LOG:
+            anchor = self._logged.anchors.get(table.name)
+            return anchor.to_text() if anchor else None
         column = table.column(table.cursor or "")
         assert self._mark is not None, "the snapshot was opened without its cursor tables"
         highest = None
@@ -60,6 +75,12 @@ class PostgresSnapshot:
             query = f"SELECT max({quote(column.name)}) FROM {statements.relation(table)}"
             [(highest,)] = self._query(table, query)
         return horizon.advance(column, self._mark, previous, highest)
+
+    def changes(
+        self, batches: Mapping[TableName, int], directory: Path
+    ) -> Mapping[TableName, Changes]:
+        """See `sources.contract.Snapshot`."""
+        return self._logged.read(batches, directory) if self._logged else {}
 
     def duplicate_key(self, table: Table) -> str | None:
         """See `sources.contract.Snapshot`."""

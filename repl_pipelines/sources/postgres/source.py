@@ -1,14 +1,16 @@
 """PostgreSQL as a source: discovery, claims, snapshots."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from repl_pipelines import duck
 from repl_pipelines.model.position import Position
-from repl_pipelines.model.table import Declaration, Mode, Table
-from repl_pipelines.sources.contract import Survey
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.contract import Changes, Survey
 from repl_pipelines.sources.postgres import catalog, horizon
 from repl_pipelines.sources.postgres.connection import (
     Connection,
@@ -17,8 +19,13 @@ from repl_pipelines.sources.postgres.connection import (
     session_dsn,
     source_errors,
 )
+from repl_pipelines.sources.postgres.log import slot
+from repl_pipelines.sources.postgres.log.anchor import Anchor
+from repl_pipelines.sources.postgres.log.reading import LogReading
+from repl_pipelines.sources.postgres.log.spool import Target
+from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.readers import Readers
-from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
+from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
 
 
 class PostgresSource:
@@ -81,13 +88,18 @@ class PostgresSource:
         return f"{row[0]} since {row[1]}" if row else "another sync"
 
     @contextmanager
-    def snapshot(self, tables: Sequence[Table] = ()) -> Iterator[PostgresSnapshot]:
-        """See `sources.contract.Source`. The watermark is taken first, then the snapshot."""
+    def snapshot(
+        self, tables: Sequence[Table] = (), horizons: Mapping[TableName, str] | None = None
+    ) -> Iterator[PostgresSnapshot]:
+        """See `sources.contract.Source`. Log and watermark come first, then the snapshot."""
+        log = self._prepare_log([t for t in tables if t.mode is Mode.LOG], horizons or {})
         with self._connection("snapshot") as connection:
             with self._errors("taking the snapshot"):
                 cursors = any(t.mode is Mode.CURSOR for t in tables)
                 mark = horizon.watermark(connection, self.name) if cursors else None
                 exported, position = _export(connection)
+                if log:
+                    log.observe(connection)
                 utf8 = connection.info.parameter_status("server_encoding") == "UTF8"
             readers = Readers(
                 self.name,
@@ -97,9 +109,42 @@ class PostgresSource:
                 instance=self._duckdb,
             )
             try:
-                yield PostgresSnapshot(position, mark, readers, self.protection, utf8=utf8)
+                logged = (
+                    Logged(log.anchors, partial(self._read_log, log, position)) if log else None
+                )
+                yield PostgresSnapshot(position, mark, logged, readers, self.protection, utf8=utf8)
             finally:
                 readers.close()
+
+    def acknowledge(self, horizons: Collection[str]) -> None:
+        """See `sources.contract.Source`."""
+        anchors = [anchor for text in horizons if (anchor := Anchor.parse(text))]
+        if anchors:
+            with self._connection("log") as connection, self._errors("acknowledging"):
+                slot.may_write(connection)
+                safe = min(anchor.safe for anchor in anchors)
+                slot.advance(connection, slot.name_for(self.name), safe)
+
+    def _read_log(
+        self, log: LogReading, position: Position, batches: Mapping[TableName, int], directory: Path
+    ) -> Mapping[TableName, Changes]:
+        """Read the slot up to a snapshot that was just taken at `position`."""
+        with (
+            self._connection("log") as control,
+            self._errors("reading the log"),
+            closing(LogStream(self._dsn("log"), self.name)) as stream,
+            closing(self._duckdb.session()) as session,
+        ):
+            target = Target(directory, session, batches)
+            return log.read(control, stream, position.token["snapshot"], target)
+
+    def _prepare_log(
+        self, tables: Sequence[Table], horizons: Mapping[TableName, str]
+    ) -> LogReading | None:
+        if not tables:
+            return None
+        with self._connection("log") as connection, self._errors("preparing the log"):
+            return LogReading.prepare(connection, self.name, tables, horizons)
 
     def _dsn(self, purpose: str) -> str:
         application = f"repl_pipelines {self.name} {purpose}"

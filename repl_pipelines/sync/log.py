@@ -1,0 +1,76 @@
+"""Mode log: what the source's log tells since the copy's snapshot, up to this one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from repl_pipelines.duck import parquet_options
+from repl_pipelines.lake.columns import META, column_list
+from repl_pipelines.model.entry import COARSE, Entry
+from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.selection import Everything, Keys
+from repl_pipelines.model.sql import literal
+from repl_pipelines.proof.lake_figures import lake_figures
+from repl_pipelines.sources.contract import Changes
+from repl_pipelines.sync.changes import Batch, publish, reconcile
+from repl_pipelines.sync.complete import KEYS, complete, key_texts
+from repl_pipelines.sync.work import Work
+
+PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, as large a share
+
+
+def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
+    """Append all versions of the changed rows; without an unbroken log, what differs."""
+    horizon = work.snapshot.horizon(work.table, None)
+    if changes.gap:
+        return reconcile(work, Batch(), horizon)
+    batch = Batch()
+    if changes.rows:
+        parts = complete(work, changes.parts) if changes.incomplete else _merged(work, changes)
+        batch.files = work.upload(parts, "changes")
+        batch.changed = changes.rows
+        work.misfits.update(changes.misfits)
+        _prove_changed(work, batch)
+    everything = Everything()
+    figures = work.snapshot.figures(work.table, everything, buckets=COARSE) if measure else None
+    return publish(work, batch, horizon, figures)
+
+
+def _merged(work: Work, changes: Changes) -> Sequence[Path]:
+    """The stream is cut by memory, not by what makes good files."""
+    if len(changes.parts) == 1:
+        return changes.parts
+    target = work.directory / "changes.parquet"
+    columns = column_list([*(c.name for c in work.table.columns), *META])
+    parts = ", ".join(literal(str(part)) for part in changes.parts)
+    work.session.execute(
+        f"COPY (SELECT {columns} FROM read_parquet([{parts}])) TO {literal(str(target))}"
+        f" ({parquet_options(work.table.columns)})"
+    )
+    for part in changes.parts:
+        part.unlink()
+    return [target]
+
+
+def _prove_changed(work: Work, batch: Batch) -> None:
+    """Hold the changed rows, read back from the lake, against the same keys in the source.
+
+    Deleted keys are asked for, too: the source must not have them.
+    """
+    rows = work.lake.changes_sql(work.table, [file.path for file in batch.files])
+    share = f"USING SAMPLE {PROVEN} ROWS" if batch.changed > PROVEN else ""
+    work.session.execute(f"CREATE OR REPLACE TEMP TABLE changed AS SELECT * FROM ({rows}) {share}")
+    copy = lake_figures(
+        work.session, work.table, "SELECT * FROM changed WHERE _rp_op <> 'd'", buckets=COARSE
+    )
+    keys = [
+        tuple(map(str, row))
+        for row in work.session.execute(f"SELECT {key_texts(work)} FROM changed").fetchall()
+    ]
+    source = Figures.gather(
+        (group, figure.rows, figure.sum1, figure.sum2)
+        for start in range(0, len(keys), KEYS)
+        for group, figure in work.snapshot.figures(
+            work.table, Keys(tuple(keys[start : start + KEYS])), buckets=COARSE
+        ).groups.items()
+    )
+    work.prove(source, copy, "what was written")
