@@ -1,6 +1,7 @@
 """The house: imports point downwards only, and the engine knows nothing of Dagster."""
 
 import ast
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,10 +42,19 @@ def imports() -> Iterator[tuple[Path, str, str]]:
     """(file, its room, the room it imports from) for all imports within the package."""
     for file in sorted(PACKAGE.rglob("*.py")):
         own = room(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts))
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file)):
             for name in imported(node):
                 if name.split(".")[0] == "repl_pipelines":
                     yield file, own, room(name)
+
+
+def parsed(file: Path) -> ast.AST:
+    """Without garbage collection: one that parses, too, ends in a SystemError (cpython#106905)."""
+    gc.disable()
+    try:
+        return ast.parse(file.read_text())
+    finally:
+        gc.enable()
 
 
 def imported(node: ast.AST) -> list[str]:

@@ -18,9 +18,10 @@ REPLICATOR = "replicator"
 WRITER = "shop_app"
 
 GRANTS: dict[str, LiteralString] = {
-    # What a replication needs and no more: to read, and to see how long other sessions'
-    # transactions have been open.
+    # What a replication needs and no more: to read, for mode cursor to see how long other sessions'
+    # transactions have been open, and for mode log to read the changes that PUBLICATION tells.
     REPLICATOR: """
+        alter role {role} replication;
         grant pg_read_all_stats to {role};
         grant usage on schema public, billing to {role};
         grant select on all tables in schema public, billing to {role};
@@ -34,6 +35,19 @@ GRANTS: dict[str, LiteralString] = {
             grant select, insert, update, delete on tables to {role};
     """,
 }
+
+
+# Made by the tables' owner: a role that only reads cannot. Named after the replication's source.
+PUBLICATION = """
+    do $$ begin
+        if not exists (select from pg_publication where pubname = 'repl_pipelines_shop') then
+            create publication repl_pipelines_shop
+                for table public.orders, public.order_lines, public.shipments,
+                    tables in schema billing
+                with (publish_via_partition_root = true);
+        end if;
+    end $$
+"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ def create_shop(dsn: str, scale: float = 1.0) -> Shop:
             "select add_event_days((now() at time zone 'UTC')::date,"
             " (now() at time zone 'UTC')::date + 30)"
         )
+        connection.execute(PUBLICATION)
         for role, grants in GRANTS.items():
             _grant(connection, role, grants, _password(dsn, role))
     if new:

@@ -10,14 +10,21 @@ from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration import partitions
 from repl_pipelines.orchestration.lag import Lag
-from repl_pipelines.orchestration.metadata import figure_metadata, position_metadata, proof_metadata
+from repl_pipelines.orchestration.metadata import (
+    figure_metadata,
+    log_metadata,
+    position_metadata,
+    proof_metadata,
+)
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.sources.contract import LogStatus
 from repl_pipelines.sync.prove import LAKE
 from repl_pipelines.sync.report import Proof
 
 PROVEN = "proven"
 LAG = "lag"
+LOG = "log"
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
@@ -40,6 +47,38 @@ def lag_spec(plan: Plan, key: dg.AssetKey) -> dg.AssetCheckSpec:
         asset=key,
         description=f"The copied position is not older than {plan.lag_limit} s by the source's "
         "clock (warns from half of that).",
+    )
+
+
+def log_spec(plan: Plan) -> dg.AssetCheckSpec:
+    """Of the check that the source keeps no more of its log for us than it should."""
+    return dg.AssetCheckSpec(
+        LOG,
+        asset=plan.names.whole(plan.names.lake),
+        description="What the source keeps of its log for mode `log` is below the resource's "
+        "limits, and nothing of it was lost.",
+    )
+
+
+def log(plan: Plan, found: LogStatus | None) -> dg.AssetCheckEvaluation:
+    """A log that was lost, or let go of, is an error once; the next sync compares instead."""
+    described = "There is no slot: the next sync makes one and compares the copies."
+    if found and found.released:
+        described = (
+            f"Slot {found.name} was dropped: it kept more log than the limit. The next sync makes "
+            "a new one and compares the copies."
+        )
+    elif found and found.state == "lost":
+        described = f"Slot {found.name} was invalidated by the server; the next sync heals it."
+    elif found:
+        described = ""
+    return dg.AssetCheckEvaluation(
+        asset_key=plan.names.whole(plan.names.lake),
+        check_name=LOG,
+        passed=not described and bool(found and found.retained <= found.warn),
+        severity=ERROR if described else WARN,
+        description=described or None,
+        metadata=log_metadata(found) if found else {},
     )
 
 

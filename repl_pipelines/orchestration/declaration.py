@@ -51,7 +51,8 @@ class TableDeclaration(dg.Model):
     mode: Mode | None = Field(
         default=None,
         description="full: copied when its checksum moved. cursor: rows changed since the last "
-        "sync. partition: time ranges. Default: what the other fields say, else full.",
+        "sync. log: all changes, from the source's log. partition: time ranges. Default: what the "
+        "other fields say, else full.",
     )
     key: list[str] = Field(default=[], description="Default: the primary key of the source.")
     cursor: str | None = Field(
@@ -75,9 +76,9 @@ class TableDeclaration(dg.Model):
             raise ValueError("mode `partition` needs the field `partition`: column, unit and start")
         if self.cursor and self.partition:
             raise ValueError("`cursor` and `partition` exclude each other")
-        if self.mode in (Mode.FULL, Mode.PARTITION) and self.cursor:
+        if self.mode in (Mode.FULL, Mode.PARTITION, Mode.LOG) and self.cursor:
             raise ValueError(f"mode `{self.mode}` does not use `cursor`; leave one of them out")
-        if self.mode in (Mode.FULL, Mode.CURSOR) and self.partition:
+        if self.mode in (Mode.FULL, Mode.CURSOR, Mode.LOG) and self.partition:
             raise ValueError(f"mode `{self.mode}` does not use `partition`; leave one of them out")
         return self
 

@@ -12,6 +12,7 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.replicas.contract import Applied
+from repl_pipelines.sources.contract import LogStatus
 from repl_pipelines.sync.report import Proof, SyncReport
 
 Metadata = Mapping[str, Any]
@@ -108,6 +109,16 @@ def report_metadata(report: SyncReport, seconds: float) -> Metadata:
         "bytes": sum(entry.bytes for entry in report.entries),
         "seconds": round(seconds, 3),
         "rows per second": round(changed / seconds) if seconds else 0,
+    }
+
+
+def log_metadata(status: LogStatus) -> dict[str, Any]:
+    """What the source keeps of its log for us."""
+    return {
+        "slot": status.name,
+        "slot state": status.state,
+        "log retained bytes": status.retained,
+        "log unread bytes": status.behind,
     }
 
 

@@ -38,6 +38,11 @@ class Plan:
         return tuple(t for t in self.tables if t.mode is not Mode.PARTITION)
 
     @cached_property
+    def logged(self) -> bool:
+        """Whether any table is read from the source's log."""
+        return any(t.mode is Mode.LOG for t in self.tables)
+
+    @cached_property
     def ranged(self) -> tuple[Table, ...]:
         """Tables that are kept by time range, each a Dagster partition."""
         return tuple(t for t in self.tables if t.mode is Mode.PARTITION)

@@ -63,6 +63,14 @@ class PostgresSource(SourceResource):
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
+    retained_warn_mb: int = Field(
+        default=1024, description="Mode log: megabytes of log kept for us from which to warn."
+    )
+    retained_limit_mb: int | None = Field(
+        default=None,
+        description="Mode log: megabytes of log from which the slot is dropped rather than the "
+        "source's disk filled; the copies then heal by comparison. Default: never.",
+    )
 
     def source(self, name: str) -> Source:
         from repl_pipelines.sources.postgres.connection import Protection
@@ -72,6 +80,8 @@ class PostgresSource(SourceResource):
             workers=self.workers,
             statement_timeout=self.statement_timeout,
             lock_timeout=self.lock_timeout,
+            retained_warn=self.retained_warn_mb * 2**20,
+            retained_limit=self.retained_limit_mb and self.retained_limit_mb * 2**20,
         )
         return Engine(name, _dsn(self), protection, Limits(memory=self.memory_mb * 2**20))
 

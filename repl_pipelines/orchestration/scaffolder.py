@@ -27,6 +27,10 @@ attributes:
     #   cursor: updated_at
     #   deletes: reconcile        # or ignore: do not look for deleted rows
 
+    # Every change, from the source's log: needs a key, wal_level = logical and REPLICATION.
+    # - name: orders
+    #   mode: log
+
     # Time ranges, each a Dagster partition: replaced, backfilled and proven as a whole.
     # - name: events
     #   partition:

@@ -126,6 +126,8 @@ def _kept(table: Table) -> str:
         how = f"rows changed since the last sync by `{table.cursor}`"
         if table.deletes is Deletes.RECONCILE:
             how += "; deletes and silent changes found by checksum in the same snapshot"
+    elif table.mode is Mode.LOG:
+        how = "every change since the last sync, from the source's log; all versions are kept"
     else:
         how = "copied whole whenever its checksum in the source moved"
     return f"Kept by mode `{table.mode}`: {how}. Key: {key}."

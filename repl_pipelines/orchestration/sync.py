@@ -67,6 +67,7 @@ def plain_assets(plan: Plan) -> dg.AssetsDefinition:
         check_specs=[
             *(checks.proven_spec(plan, table) for table in plan.plain),
             *(checks.lag_spec(plan, key) for key in keys),
+            *([checks.log_spec(plan)] if plan.logged else []),
         ],
         can_subset=True,
         pool=plan.name,

@@ -66,6 +66,7 @@ class SyncRun:
             if self._selects(replica):
                 yield from self._replica_results(replica, report, behind)
         yield from self._lags()
+        yield from self._log()
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
@@ -216,6 +217,14 @@ class SyncRun:
             entry.table,
         )
         self.context.log_event(dg.AssetMaterialization(key, metadata=dict(metadata)))
+
+    def _log(self) -> Results:
+        """Whatever became of the sync: a log that grows does so while syncs fail."""
+        if any(check.name == checks.LOG for check in self.context.selected_asset_check_keys):
+            try:
+                yield checks.result(checks.log(self.plan, self.engine.source.watch_log()))
+            except ReplicationError as error:
+                self.outcome.failed("log", error)
 
     def _lags(self) -> Results:
         """Late copies are told of also when nothing could be synced."""

@@ -51,6 +51,26 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class LogStatus:
+    """What the source keeps for a replication that reads its log.
+
+    name:     of the slot; state: as the source puts it
+    retained: bytes of log it keeps for us; behind: of these, bytes not yet read
+    warn:     retained bytes from which it is a warning
+    limit:    retained bytes from which we let go of the log; None: never
+    released: that has just been done: the copies will be compared instead of continued
+    """
+
+    name: str
+    state: str
+    retained: int
+    behind: int
+    warn: int
+    limit: int | None
+    released: bool = False
+
+
+@dataclass(frozen=True)
 class Survey:
     """What declarations come to: the tables that can be replicated, and why others cannot.
 
@@ -152,4 +172,11 @@ class Source(Protocol):
 
     def acknowledge(self, horizons: Collection[str]) -> None:
         """Let go of the part of the log that no copy with one of these horizons needs any more."""
+        ...
+
+    def watch_log(self) -> LogStatus | None:
+        """What the log that is kept for us costs the source; let go of it beyond the limit.
+
+        None where no log is kept. To be called however a sync has ended.
+        """
         ...

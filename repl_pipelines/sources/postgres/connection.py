@@ -22,12 +22,16 @@ class Protection:
     statement_timeout: seconds for one statement
     lock_timeout:      seconds to wait for a lock (DDL in progress)
     chunk:             bytes of a table read by one statement
+    retained_warn:     bytes of log kept for mode log from which the check warns
+    retained_limit:    bytes of log from which the slot is dropped rather than the disk filled
     """
 
     workers: int = 2
     statement_timeout: int = 3600
     lock_timeout: int = 30
     chunk: int = 256 * 2**20
+    retained_warn: int = 2**30
+    retained_limit: int | None = None
 
 
 # Row-level security raises, never filters; nothing is written; parallel plans stay off the server.

@@ -10,7 +10,7 @@ from pathlib import Path
 from repl_pipelines import duck
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.sources.contract import Changes, Survey
+from repl_pipelines.sources.contract import Changes, LogStatus, Survey
 from repl_pipelines.sources.postgres import catalog, horizon
 from repl_pipelines.sources.postgres.connection import (
     Connection,
@@ -124,6 +124,29 @@ class PostgresSource:
                 slot.may_write(connection)
                 safe = min(anchor.safe for anchor in anchors)
                 slot.advance(connection, slot.name_for(self.name), safe)
+
+    def watch_log(self) -> LogStatus | None:
+        """See `sources.contract.Source`."""
+        protection = self.protection
+        with self._connection("log") as connection, self._errors("looking at the slot"):
+            slot.may_write(connection)
+            name = slot.name_for(self.name)
+            found = slot.read_slot(connection, name)
+            if found is None:
+                return None
+            limit = protection.retained_limit
+            release = limit is not None and found.retained > limit and not found.active
+            if release:
+                slot.drop_slot(connection, name)
+        return LogStatus(
+            name=name,
+            state=found.wal_status or "lost",
+            retained=found.retained,
+            behind=found.behind,
+            warn=protection.retained_warn,
+            limit=limit,
+            released=release,
+        )
 
     def _read_log(
         self, log: LogReading, position: Position, batches: Mapping[TableName, int], directory: Path

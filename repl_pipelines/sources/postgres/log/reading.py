@@ -64,7 +64,8 @@ class LogReading:
     def observe(self, connection: Connection) -> None:
         """Note what the tables are in the snapshot; to be called in its transaction."""
         names = {int(table.identity): table.name for table in self.tables}
-        query = revision.statement(list(names), literal(self.name))
+        by_schema = connection.info.server_version >= 150000
+        query = revision.statement(list(names), literal(self.name), by_schema=by_schema)
         for oid, shape, published in connection.execute(query.encode()):
             self.revisions[names[int(str(oid))]] = Revision(str(shape), str(published))
 

@@ -23,14 +23,22 @@ select leaf.root::bigint, md5(string_agg(
     select string_agg(concat_ws(':', a.attnum, a.xmin::text), ',' order by a.attnum)
     from pg_attribute a where a.attrelid = c.oid and a.attnum > 0
   )), ';' order by c.oid)),
-  md5(string_agg((
+  md5(string_agg(coalesce((
     select string_agg(concat_ws(':', p.oid, p.xmin::text, r.oid, r.xmin::text), ',' order by r.oid)
     from pg_publication p left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
     where p.pubname = {publication}
-  ), ';' order by c.oid))
+  ), ''){schemas}, ';' order by c.oid))
 from leaf join pg_class c on c.oid = leaf.relid
 group by leaf.root
 """
+
+
+# PostgreSQL 15: tables may be published by schema.
+_SCHEMAS = """ || coalesce((
+    select string_agg(concat_ws(':', s.oid, s.xmin::text), ',' order by s.oid)
+    from pg_publication p join pg_publication_namespace s on s.pnpubid = p.oid
+    where p.pubname = {publication} and s.pnnspid = c.relnamespace
+  ), '')"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,13 @@ class Revision:
     published: str
 
 
-def statement(oids: list[int], publication: str) -> str:
-    """SQL for (oid, shape, published) of these tables; publication: an SQL literal."""
-    return _REVISION.format(oids=", ".join(map(str, oids)), publication=publication)
+def statement(oids: list[int], publication: str, *, by_schema: bool) -> str:
+    """SQL for (oid, shape, published) of these tables; publication: an SQL literal.
+
+    by_schema: the server can publish whole schemas (PostgreSQL 15)
+    """
+    return _REVISION.format(
+        oids=", ".join(map(str, oids)),
+        publication=publication,
+        schemas=_SCHEMAS.format(publication=publication) if by_schema else "",
+    )
