@@ -17,6 +17,7 @@ ReplicationError
     ├── ValueNotRepresentable   a value has no place in the column's lake type (policy `fail`)
     ├── StoreRefused            bucket missing, access denied, or no conditional writes
     ├── ForeignReplica          the replica holds another replication's tables
+    ├── ReplicaRefused          a constraint that somebody added refuses rows of the source
     ├── LakeDamaged             a file or commit the lake needs is missing or unreadable
     └── NotProven               a copy differs from its source before it was published
 """
@@ -97,6 +98,10 @@ class StoreRefused(TerminalError):
 
 class ForeignReplica(TerminalError):
     """The replica already holds tables of another replication."""
+
+
+class ReplicaRefused(TerminalError):
+    """A constraint that somebody added to a replica's table refuses rows that the source has."""
 
 
 class LakeDamaged(TerminalError):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import dagster as dg
+from click import ClickException
 from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext
 from dagster._core.storage.defs_state.base import DefsStateStorage
 from dagster.components.resolved.core_models import (
@@ -19,11 +20,11 @@ from dagster.components.utils.defs_state import (
 )
 from pydantic import Field
 
-from repl_pipelines.errors import DeclarationError, TransientError
+from repl_pipelines.errors import DeclarationError, ReplicationError, TransientError
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
-from repl_pipelines.orchestration.connections import Connections
+from repl_pipelines.orchestration.connections import Connections, SecretMissing, initialized
 from repl_pipelines.orchestration.declaration import (
     Fold,
     TableDeclaration,
@@ -43,6 +44,14 @@ Backfill = Annotated[
         model_field_type=SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel,
     ),
 ]
+
+
+class NotLookedUp(ClickException):
+    """The source's tables could not be looked up; `dg` shows the reason, without a traceback."""
+
+    def __init__(self, reason: ReplicationError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dg.scaffold_with(ReplicationScaffolder)
@@ -89,8 +98,14 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def write_state_to_path(self, state_path: Path) -> None:
         """Look the declared tables up in the source."""
-        resource = self._connections().source.process_config_and_initialize()
+        resource = initialized(self.source, self._connections().source)
         state.write(state_path, resource.source(self.source).discover(declarations(self.tables)))
+
+    async def refresh_state(self, project_root: Path) -> str:
+        try:
+            return await super().refresh_state(project_root)
+        except ReplicationError as error:
+            raise NotLookedUp(error) from error
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """In development the tables are looked up first.
@@ -101,11 +116,14 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         try:
             self._check()
             return super().build_defs(context)
-        except WrongField as error:
-            raise located(context, error.path, error) from error
         except DeclarationError as error:
             raise located(context, self._blamed(error), error) from error
-        except (TransientError, dg.DagsterInvalidConfigError) as error:
+        except NotLookedUp as failure:
+            error = failure.reason
+            if isinstance(error, DeclarationError):
+                raise located(context, self._blamed(error), error) from error
+            if not isinstance(error, TransientError | SecretMissing):
+                raise error from failure
             warnings.warn(f"Tables of {self.source!r} were not looked up: {error}", stacklevel=2)
         loading = DefinitionsLoadContext.get()
         storage = DefsStateStorage.get()
@@ -161,7 +179,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         return Connections.find(self.resources, self.source, self.lake, self.replicas)
 
     def _blamed(self, error: DeclarationError) -> list[str | int]:
-        """The item of `tables` that an error of discovery speaks of."""
+        """The field that an error speaks of; of discovery, the item of `tables`."""
+        if isinstance(error, WrongField):
+            return list(error.path)
         for i, table in enumerate(self.tables):
             if table.name in error.what:
                 return ["tables", i]

@@ -59,11 +59,12 @@ class Declaration:
 
     name: `table` (default schema), `schema.table`, or a shell pattern of either; exact names win
     over patterns, later patterns over earlier ones.
+    key: None for the source's own; empty for none, whatever the source has
     """
 
     name: str
     mode: Mode | None = None
-    key: tuple[str, ...] = ()
+    key: tuple[str, ...] | None = None
     cursor: str | None = None
     partition: TimePartition | None = None
     deletes: Deletes = Deletes.RECONCILE

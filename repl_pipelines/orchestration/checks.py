@@ -25,6 +25,10 @@ from repl_pipelines.sync.report import Proof
 PROVEN = "proven"
 LAG = "lag"
 LOG = "log"
+GONE = (
+    "is gone from the source: dropped, renamed, or no longer meant by `tables`. Its copies stay as "
+    "they are; `dg utils refresh-defs-state` takes its assets away."
+)
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 
@@ -189,6 +193,13 @@ def lag(plan: Plan, key: dg.AssetKey, found: Lag) -> dg.AssetCheckEvaluation:
         passed=found.seconds <= plan.lag_limit / 2,
         severity=ERROR if found.seconds > plan.lag_limit else WARN,
         metadata=metadata,
+    )
+
+
+def gone(key: dg.AssetKey) -> dg.AssetCheckEvaluation:
+    """A table that is not there any more is behind for good."""
+    return dg.AssetCheckEvaluation(
+        asset_key=key, check_name=LAG, passed=False, severity=WARN, description=f"The table {GONE}"
     )
 
 

@@ -1,14 +1,22 @@
 """The resources a declaration names, found before any run needs them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeVar
 
+from dagster import DagsterInvalidConfigError
+
+from repl_pipelines.errors import TerminalError
 from repl_pipelines.orchestration.resources import LakeResource, ReplicaResource, SourceResource
 from repl_pipelines.orchestration.yaml_position import WrongField
 
 Found = TypeVar("Found", SourceResource, LakeResource, ReplicaResource)
+
+
+class SecretMissing(TerminalError):
+    """An environment variable that a resource needs is not set here."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,20 @@ class Connections:
                 for i, name in enumerate(replicas)
             },
         )
+
+
+def initialized(key: str, resource: SourceResource) -> SourceResource:
+    """The resource outside of a run, with the secrets of this environment."""
+    try:
+        return resource.process_config_and_initialize()
+    except DagsterInvalidConfigError as error:
+        missing = re.findall(r'environment variable "(\w+)" which is not set', str(error))
+        if not missing:
+            raise
+        raise SecretMissing(
+            f"Resource {key!r} needs the environment variable {', '.join(missing)}, not set here.",
+            "Set it where the command runs, or in the project's .env file.",
+        ) from error
 
 
 def _dictionary(where: str) -> Mapping[str, object]:

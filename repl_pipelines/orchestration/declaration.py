@@ -54,7 +54,10 @@ class TableDeclaration(dg.Model):
         "sync. log: all changes, from the source's log. partition: time ranges. Default: what the "
         "other fields say, else full.",
     )
-    key: list[str] = Field(default=[], description="Default: the primary key of the source.")
+    key: list[str] | None = Field(
+        default=None,
+        description="Default: the primary key of the source, or a unique index. []: none.",
+    )
     cursor: str | None = Field(
         default=None, description="Column that grows with every change of a row."
     )
@@ -74,6 +77,8 @@ class TableDeclaration(dg.Model):
             raise ValueError("mode `cursor` needs the field `cursor`: the column to follow")
         if self.mode is Mode.PARTITION and not self.partition:
             raise ValueError("mode `partition` needs the field `partition`: column, unit and start")
+        if self.cursor and self.key == []:
+            raise ValueError("mode `cursor` needs a key, and `key: []` says that there is none")
         if self.cursor and self.partition:
             raise ValueError("`cursor` and `partition` exclude each other")
         if self.mode in (Mode.FULL, Mode.PARTITION, Mode.LOG) and self.cursor:
@@ -87,7 +92,7 @@ class TableDeclaration(dg.Model):
         return Declaration(
             name=self.name,
             mode=mode or None,
-            key=tuple(self.key),
+            key=None if self.key is None else tuple(self.key),
             cursor=self.cursor,
             partition=self.partition and TimePartition(**self.partition.model_dump()),
             deletes=self.deletes,

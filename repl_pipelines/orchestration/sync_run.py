@@ -40,6 +40,7 @@ class SyncRun:
         self.run = context.run.run_id
         self.selected = frozenset(context.selected_asset_keys)
         self.outcome = Outcome(context)
+        self.gone: set[TableName] = set()  # known tables that the source does not have any more
         self.engine = engine(plan, context.resources, context.log)
 
     def whole(self, recopies: Recopies) -> Results:
@@ -59,8 +60,7 @@ class SyncRun:
                 self.outcome.failed(self.plan.name, error)
             else:
                 behind = set(report.failed)
-                for note in [n for table in report.tables.values() for n in table.notes]:
-                    self.context.log.warning(note)
+                self._tell(report, tables if every else ())
                 yield from self._lake_results(report, time.monotonic() - started)
         for replica in self.plan.names.replicas:
             if self._selects(replica):
@@ -89,6 +89,14 @@ class SyncRun:
                     self._log_applied(replica, applied[table.name], seconds, keys, rows)
         self.outcome.raise_failures()
         yield from ()
+
+    def _tell(self, report: SyncReport, expected: Collection[TableName]) -> None:
+        """What a person should know although nothing failed."""
+        for note in [n for table in report.tables.values() for n in table.notes]:
+            self.context.log.warning(note)
+        self.gone = set(expected) - report.tables.keys() - report.failed.keys()
+        for name in sorted(self.gone):
+            self.context.log.warning("%s %s", name, checks.GONE)
 
     def _lake_results(self, report: SyncReport, seconds: float) -> Results:
         lake = self.plan.names.lake
@@ -242,9 +250,12 @@ class SyncRun:
         for key in (check.asset_key for check in wanted):
             if key.path[0] != self.plan.names.lake:
                 found = standing.replica(key.path[0])
+            elif key in tables and tables[key] in self.gone:
+                yield checks.result(checks.gone(key))
+                continue
             elif key in tables:
                 found = standing.table(tables[key])
             else:
-                found = standing.oldest(self.plan.by_name)
+                found = standing.oldest(self.plan.by_name.keys() - self.gone)
             if found is not None:
                 yield checks.result(checks.lag(self.plan, key, found))

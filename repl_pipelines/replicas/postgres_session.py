@@ -6,7 +6,13 @@ from contextlib import contextmanager
 
 import psycopg
 
-from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicaUnavailable
+from repl_pipelines.errors import (
+    DeclarationError,
+    GrantMissing,
+    ReplicaRefused,
+    ReplicaUnavailable,
+)
+from repl_pipelines.model.sql import quote
 from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -101,6 +107,8 @@ def _translated(replica: str) -> Generator[None]:
             f"The role of replica {replica} may not do what a sync needs: {_text(error)}.",
             "GRANT CREATE, TEMPORARY ON DATABASE ... TO the role, and let it own the tables.",
         ) from error
+    except psycopg.IntegrityError as error:
+        raise _refused(replica, error) from error
     except psycopg.OperationalError as error:
         text = _text(error)
         if re.search(r'authentication failed|(role|database) ".*" does not exist|no pg_hba', text):
@@ -111,6 +119,25 @@ def _translated(replica: str) -> Generator[None]:
         raise ReplicaUnavailable(
             f"Replica {replica} cannot be used now: {text}.", "Nothing was applied; try again."
         ) from error
+
+
+def _refused(replica: str, error: psycopg.IntegrityError) -> ReplicaRefused:
+    """The tables we make refuse no row of a source: somebody has added a rule."""
+    about = error.diag
+    table = f"{quote(about.schema_name or '')}.{quote(about.table_name or '')}"
+    if about.constraint_name:
+        rule = f"constraint or unique index {about.constraint_name}"
+        name = quote(about.constraint_name)
+        remedy = f"ALTER TABLE {table} DROP CONSTRAINT {name}; (or DROP INDEX)"
+    else:
+        rule = f"NOT NULL of column {about.column_name}"
+        column = quote(about.column_name or "")
+        remedy = f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL;"
+    return ReplicaRefused(
+        f"Replica {replica}: {rule} of table {table} refuses rows that the source has; nothing was"
+        f" applied: {_text(error)}.",
+        f"A replica takes every row of its source: {remedy} then apply again.",
+    )
 
 
 def _text(error: psycopg.Error) -> str:

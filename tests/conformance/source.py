@@ -299,6 +299,11 @@ class SourceConformance:
 
     # Keys and values
 
+    def test_a_key_is_the_sources_own_unless_declared(self, source: Source) -> None:
+        declared = {None: ("id",), (): (), ("note",): ("note",)}
+        for key, found in declared.items():
+            assert self.table(source, Declaration("orders", key=key)).key == found
+
     def test_a_key_that_is_none_is_found(self, source: Source) -> None:
         keys = {("a", "b"): None, ("a",): "1"}
         for key, duplicate in keys.items():

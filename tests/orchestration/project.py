@@ -128,14 +128,12 @@ class Project:
 
     def newest(self, key: str, partition: str | None = None) -> dict[str, Any]:
         """Metadata of the newest materialization, as plain values."""
-        records = self.instance.get_event_records(
-            dg.EventRecordsFilter(
-                dg.DagsterEventType.ASSET_MATERIALIZATION,
-                asset_key=dg.AssetKey(key.split("/")),
-                asset_partitions=[partition] if partition else None,
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                dg.AssetKey(key.split("/")), asset_partitions=[partition] if partition else None
             ),
             limit=1,
-        )
+        ).records
         found = records[0].asset_materialization if records else None
         assert found is not None, f"{key} {partition} was never materialized"
         return {name: value.value for name, value in found.metadata.items()}

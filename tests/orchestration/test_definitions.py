@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from click import ClickException
 from dagster.components.core.component_tree import ComponentTreeException
 
 from repl_pipelines.errors import DeclarationError
@@ -84,6 +85,20 @@ def test_in_development_the_last_known_tables_serve_while_the_source_is_away(
     assert "lake/shop/orders" in keys
 
 
+def test_a_missing_secret_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_PASSWORD")
+    with pytest.raises(ClickException) as refused:
+        project.refresh()
+    assert "'shop' needs the environment variable TEST_PASSWORD" in refused.value.message
+    assert len(refused.value.message.splitlines()) == 1
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    with pytest.warns(UserWarning, match="environment variable TEST_PASSWORD, not set here"):
+        defs = project.defs()
+    assert dg.AssetKey(["lake", "shop", "orders"]) in {
+        s.key for s in defs.resolve_all_asset_specs()
+    }
+
+
 def test_a_tick_is_skipped_while_a_run_is_under_way(project: Project) -> None:
     defs = project.defs()
     schedule = defs.resolve_schedule_def("shop_sync")
@@ -107,6 +122,7 @@ WRONG = [
         "attributes.tables.1: Value error, mode `cursor` needs the field `cursor`",
         9,
     ),
+    ("cursor: updated_at", "cursor: updated_at, key: []", "mode `cursor` needs a key", 9),
     ("cursor: updated_at", "cursr: updated_at", "attributes.tables.1.cursr", 9),
     ("unit: day", "unit: fortnight", "attributes.tables.2.partition.unit", 11),
     ('start: "2026-11-01"', 'start: "November"', "attributes.tables.2.partition.start", 11),

@@ -172,3 +172,21 @@ def test_a_new_table_is_replicated_and_named(make_project: Callable[..., Project
     assert result.success, failure(result)
     assert "lake/shop/gifts" in materialized(result)
     assert project.sql("select count(*) from gifts", dsn=project.replica) == [(1,)]
+
+
+def test_a_table_that_is_gone_is_told_of(make_project: Callable[..., Project]) -> None:
+    project = make_project(YAML.replace("- countries", '- "c*"'))
+    project.sql("create table cities (id int primary key)", "insert into cities values (1)")
+    project.refresh()
+    assert project.job("shop_sync").success
+    assert project.check("lake/shop/cities", "lag") == "SUCCEEDED"
+    project.sql("drop table cities")
+    result = project.job("shop_sync")
+    assert result.success, failure(result)
+    assert "lake/shop/cities" not in materialized(result)
+    logged = project.instance.all_logs(result.run_id)
+    assert [e for e in logged if "public.cities is gone from the source" in e.user_message]
+    assert project.check("lake/shop/cities", "lag") == "FAILED"
+    assert project.check("lake/shop/countries", "lag") == "SUCCEEDED"
+    assert project.check("lake/shop/_syncs", "lag") == "SUCCEEDED"
+    assert project.sql("select count(*) from cities", dsn=project.replica) == [(1,)]

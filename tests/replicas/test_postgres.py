@@ -14,6 +14,7 @@ from repl_pipelines.errors import (
     DeclarationError,
     ForeignReplica,
     GrantMissing,
+    ReplicaRefused,
     ReplicaUnavailable,
     ValueNotRepresentable,
 )
@@ -142,6 +143,37 @@ def test_a_table_that_is_not_ours_is_refused(world: World, replica: PostgresRepl
         assert connection.execute("SELECT v FROM shop.orders").fetchall() == [("precious",)]
         assert connection.execute("SELECT to_regclass('shop.lines')").fetchone() == (None,)
     assert replica.sync_number() == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "match"),
+    [
+        ("ADD CONSTRAINT rich CHECK (amount > 100)", r"rich of table .*orders.* DROP CONSTRAINT"),
+        ("ADD UNIQUE (customer)", r"orders_customer_key of table .*orders.* DROP CONSTRAINT"),
+        (
+            "ADD CONSTRAINT late FOREIGN KEY (id) REFERENCES few DEFERRABLE INITIALLY DEFERRED",
+            r"late of table .*orders.* DROP CONSTRAINT",
+        ),
+        ("ALTER customer SET NOT NULL", r"NOT NULL of column customer of .*orders.* DROP NOT NULL"),
+    ],
+)
+def test_a_rule_that_somebody_added_is_named_with_its_remedy(
+    world: World, replica: PostgresReplica, rule: str, match: str
+) -> None:
+    fill(world, replica, 3)
+    with session(replica) as connection:
+        connection.execute("UPDATE shop.orders SET customer = id, amount = 1000")
+        connection.execute(
+            "CREATE TABLE few AS SELECT g::bigint AS id FROM generate_series(0, 2) g"
+        )
+        connection.execute("ALTER TABLE few ADD PRIMARY KEY (id)")
+        connection.execute(f"ALTER TABLE shop.orders {rule}".encode())
+    world.change(ORDERS, [order(number, customer) for number, customer in ((7, "1"), (8, None))])
+    world.publish()
+    with pytest.raises(ReplicaRefused, match=f"Replica copy: .*{match}") as caught:
+        replica.apply(world.lake, [ORDERS], "r")
+    assert "(7" not in str(caught.value)  # no values
+    assert replica.sync_number() == 1
 
 
 def test_a_table_dropped_behind_its_back_is_filled_again(

@@ -171,7 +171,9 @@ def _table(
     columns = tuple(types.column_of(d, types.policy_for(d, declaration)) for d in described)
     by_name = {c.name: c for c in columns}
     candidates = keys.get(relation.oid, [])
-    key = declaration.key or (candidates[0] if candidates else ())
+    key = declaration.key
+    if key is None:
+        key = candidates[0] if candidates else ()
     partition = declaration.partition
     for name in (*key, declaration.cursor, partition.column if partition else None):
         if name is not None and name not in by_name:
