@@ -19,6 +19,7 @@ ReplicationError
     ├── ForeignReplica          the replica holds another replication's tables
     ├── ReplicaRefused          a constraint that somebody added refuses rows of the source
     ├── LakeDamaged             a file or commit the lake needs is missing or unreadable
+    ├── RepairRefused           a repair would change more of a table than it may
     └── NotProven               a copy differs from its source before it was published
 """
 
@@ -106,6 +107,10 @@ class ReplicaRefused(TerminalError):
 
 class LakeDamaged(TerminalError):
     """A file or commit that the lake needs is missing or unreadable."""
+
+
+class RepairRefused(TerminalError):
+    """A repair would change a larger share of a table than it may; nothing was changed."""
 
 
 class NotProven(TerminalError):

@@ -14,17 +14,20 @@ from repl_pipelines.model.table import Table
 ROW = "_rp_row"
 
 
-def current_sql(table: Table, base: Sequence[str], changes: Sequence[str]) -> str:
+def current_sql(
+    table: Table, base: Sequence[str], changes: Sequence[str], meta: Sequence[str] = ()
+) -> str:
     """SELECT of the rows that live in these base and change files (addresses)."""
-    return state_sql(table, base_rows(table, base), change_rows(table, changes) if changes else "")
+    changed = change_rows(table, changes) if changes else ""
+    return state_sql(table, base_rows(table, base), changed, meta)
 
 
-def state_sql(table: Table, base: str, changes: str) -> str:
+def state_sql(table: Table, base: str, changes: str, meta: Sequence[str] = ()) -> str:
     """The current state over two relations (SQL); the one query that defines it.
 
-    changes: '' where there are none, as in tables without a key
+    changes: '' where there are none, as in tables without a key; meta: columns of META to add
     """
-    columns = output(table)
+    columns = ", ".join((output(table), *meta))
     if not changes:
         return f"SELECT {columns} FROM ({base})"
     return (

@@ -33,6 +33,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
         "misfits": None if entry.misfits == "{}" else entry.misfits,
         "reconciled": entry.reconciled or None,
         "buckets": entry.buckets or None,
+        "cause": entry.cause or None,
     }
     return plain | {name: value for name, value in optional.items() if value is not None}
 
@@ -59,4 +60,5 @@ def _entry(plain: dict[str, Any], version: int) -> Entry:
         misfits=plain.get("misfits", "{}"),
         reconciled=plain.get("reconciled", 0),
         buckets=plain.get("buckets", ""),
+        cause=plain.get("cause", ""),
     )

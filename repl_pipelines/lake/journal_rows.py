@@ -37,6 +37,7 @@ COLUMNS = {
     "shape": ("string", "VARCHAR"),  # columns and key the rows were written under
     "misfits": ("string", "VARCHAR"),  # values that became NULL by policy, per column, JSON
     "buckets": ("string", "VARCHAR"),  # figures by bucket, as `Entry.buckets`
+    "cause": ("string", "VARCHAR"),  # why, where it is not the ordinary course: repair
     "expired": ("long", "BIGINT"),  # syncs up to this one may have been dropped from the journal
 }
 # A sync that found commits of a killed one has several entries of a table, in this order.
@@ -103,6 +104,7 @@ def _record(sync: Sync, one: Entry) -> dict[str, Any]:
         "shape": one.shape,
         "misfits": one.misfits,
         "buckets": one.buckets,
+        "cause": one.cause,
         "expired": 0,
     }
 
@@ -125,6 +127,7 @@ def entry(record: dict[str, Any]) -> Entry:
         misfits=record["misfits"],
         reconciled=record["reconciled"],
         buckets=record["buckets"],
+        cause=record["cause"],
     )
 
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import duckdb
 
 from repl_pipelines import duck
+from repl_pipelines.lake.differences import Differences
 from repl_pipelines.lake.journal import Journal
-from repl_pipelines.lake.locations import journal_location, table_location
+from repl_pipelines.lake.locations import differences_location, journal_location, table_location
 from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
 from repl_pipelines.lake.table import RETENTION, LakeTable
 from repl_pipelines.model.table import TableName
@@ -24,6 +25,7 @@ class Lake:
         self._secret = ""
         self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
         self.journal = Journal(store, journal_location(source), self.session)
+        self.differences = Differences(store, differences_location(source))
 
     def table(self, name: TableName) -> LakeTable:
         return LakeTable(self.store, table_location(self.source, name), name, self.session)

@@ -34,6 +34,11 @@ def journal_location(source: str) -> str:
     return f"{segment(source)}/_syncs"
 
 
+def differences_location(source: str) -> str:
+    """Where what proofs found to differ lies."""
+    return f"{segment(source)}/_differences"
+
+
 def data_path(layer: str, partition: str, batch: int) -> str:
     """A new file's path relative to its table, laid out as Hive partitions."""
     folder = segment(partition) if partition else NO_PARTITION

@@ -35,10 +35,11 @@ TURNS = 40
 
 @dataclass(frozen=True)
 class Replace:
-    """What a commit removes before it adds: nothing, the whole table, or some partitions."""
+    """What a commit removes before it adds: nothing, the whole table, some partitions or files."""
 
     whole: bool = False
     keys: frozenset[str] = frozenset()
+    paths: frozenset[str] = frozenset()
 
     NOTHING: ClassVar["Replace"]
     TABLE: ClassVar["Replace"]
@@ -48,7 +49,7 @@ class Replace:
         return cls(keys=frozenset(keys))
 
     def removes(self, file: LakeFile) -> bool:
-        return self.whole or file.partition in self.keys
+        return self.whole or file.partition in self.keys or file.path in self.paths
 
 
 Replace.NOTHING = Replace()
@@ -230,7 +231,7 @@ class LakeTable:
     def _removed(self, handle: DeltaTable | None, replace: Replace) -> list[LakeFile] | None:
         if replace.whole:
             return None
-        if handle is None or not replace.keys:
+        if handle is None or not (replace.keys or replace.paths):
             return []
         return [file for file in self._log.files(handle) if replace.removes(file)]
 
@@ -254,17 +255,19 @@ class LakeTable:
         extra: Sequence[LakeFile] = (),
         replaced: Replace = Replace.NOTHING,
         partition: str | None = None,
+        meta: Sequence[str] = (),
     ) -> str:
         """SELECT of the table's columns over its current state; run it in `Lake.session()`.
 
         version: None is the newest; a version folded since is read in its folded form
         extra, replaced: as if a commit of these files had taken place
         partition: rows of this time partition only
+        meta: columns of `lake.columns.META` to add
         """
         known = [file for file in self.files(version) if not replaced.removes(file)]
         wanted = [f for f in (*known, *extra) if partition is None or f.partition == partition]
         base, changes = self._addresses(wanted, "base"), self._addresses(wanted, "changes")
-        return current.current_sql(table, base, changes)
+        return current.current_sql(table, base, changes, meta)
 
     def _addresses(self, files: Iterable[LakeFile], layer: str) -> list[str]:
         return [f"{self.uri}/{file.path}" for file in files if file.layer == layer]

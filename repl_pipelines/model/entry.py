@@ -35,6 +35,7 @@ class Entry:
     shape:     `Table.fingerprint` the rows were written under
     misfits:   values that became NULL by policy, per column, as JSON
     reconciled: rows of `changed` that the mode had not seen and the proof found
+    cause:     why the batch was made, where it is not the ordinary course: 'repair'
     """
 
     table: TableName
@@ -52,6 +53,7 @@ class Entry:
     misfits: str = "{}"
     reconciled: int = 0
     buckets: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True)

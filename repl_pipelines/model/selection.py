@@ -33,10 +33,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Buckets:
-    """Rows in these of `of` buckets (see `proof.checksum`)."""
+    """Rows in these of `of` buckets (see `proof.checksum`).
+
+    partitions: only of these time partitions; none: of the whole table
+    """
 
     numbers: tuple[int, ...]
     of: int
+    partitions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

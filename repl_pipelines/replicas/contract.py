@@ -7,7 +7,9 @@ from typing import Protocol
 
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
+from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.proof.relation import Relation
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,22 @@ class Applied:
     reloaded: bool
 
 
+@dataclass(frozen=True)
+class Correction:
+    """What is to be put right in one table of a replica.
+
+    sync, version: where the replica stands, and the lake's Delta version with its rows
+    digests:       of all rows that either of them has too many, among those in `selection`; None:
+                   every row is replaced
+    """
+
+    table: Table
+    sync: int
+    version: int
+    selection: Buckets
+    digests: frozenset[str] | None
+
+
 class View(Protocol):
     """One consistent look at a replica: the rows as of one of its syncs."""
 
@@ -32,6 +50,10 @@ class View(Protocol):
 
         A table that the replica does not hold has no rows.
         """
+        ...
+
+    def relation(self, table: Table) -> Relation | None:
+        """Where the table's rows can be selected from; None if the replica does not hold it."""
         ...
 
 
@@ -51,6 +73,13 @@ class Replica(Protocol):
         Exactly once: the sync number is stored in the same transaction as the rows. Waits for a
         concurrent apply, then does what is left. Raises ForeignReplica, ReplicaUnavailable,
         LakeDamaged.
+        """
+        ...
+
+    def correct(self, lake: Lake, correction: Correction, run: str) -> int:
+        """Replace the rows with these digests by the lake's, in one transaction; rows written.
+
+        No other row is touched. Raises SyncInProgress if the replica stands at another sync.
         """
         ...
 

@@ -10,7 +10,7 @@ while deleting by key is one hash join over the key columns.
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,12 +22,13 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.proof.relation import ALL, Relation, duckdb_relation
 from repl_pipelines.replicas import duckdb_merge
-from repl_pipelines.replicas.contract import Applied, View
+from repl_pipelines.replicas.contract import Applied, Correction, View
+from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.duckdb_files import ReplicaFiles
 from repl_pipelines.replicas.duckdb_spare import discard, open_copy, open_spare
 from repl_pipelines.replicas.duckdb_state import CATALOG, STATE_SCHEMA, read_state, write_state
-from repl_pipelines.replicas.figures import duckdb_figures_sql
 from repl_pipelines.replicas.news import Held, News, State, Step, Way
 
 _UNAVAILABLE = (
@@ -91,6 +92,22 @@ class DuckDBReplica:
                 _make_room(session, lake, tables)
                 return self._apply(session, lake, tables, before, run)
 
+    def correct(self, lake: Lake, correction: Correction, run: str) -> int:
+        with self.files.lock(self.patience), closing(lake.own_session()) as session:
+            _make_room(session, lake, [correction.table])
+            copy = open_copy(session, self.files, self.replication)
+            try:
+                with _translated(copy.path):
+                    changed = self._correct(session, lake, correction, copy.state, run)
+            except Exception:
+                session.close()
+                self.files.discard(copy.path)
+                raise
+            self.files.publish(copy.path)
+            for path in self.files.unpublished():  # the next sync must not go on from a damaged one
+                self.files.discard(path)
+            return changed
+
     @contextmanager
     def view(self) -> Generator[View]:
         with self._reader() as session, _translated(self.files.link):
@@ -123,7 +140,7 @@ class DuckDBReplica:
             spare = open_copy(session, self.files, self.replication)
         try:
             with _translated(spare.path):
-                held = self._write(session, lake, news, spare.state, tables=tables, run=run)
+                written = self._write(session, lake, news, spare.state, tables=tables, run=run)
         except Exception:
             # Nobody reads it, and a copy of the published file is as good as it was.
             session.close()
@@ -132,7 +149,26 @@ class DuckDBReplica:
         reach("replica.committed")
         self.files.publish(spare.path)
         reach("replica.published")
-        return {step.table.name: _applied(step, news.sync, held) for step in lacking}
+        return {step.table.name: _applied(step, news.sync, written) for step in lacking}
+
+    def _correct(
+        self,
+        session: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        correction: Correction,
+        state: State,
+        run: str,
+    ) -> int:
+        """Correct the attached file in one transaction, and close it; rows written."""
+        before = held(state, correction, self.name)
+        session.execute("BEGIN")
+        changed, rows = duckdb_merge.correct(session, lake, correction)
+        record = {correction.table.name: replace(before, rows=rows)}
+        write_state(session, self.replication, state.sync, run, record)
+        session.execute("COMMIT")
+        session.execute(f"CHECKPOINT {CATALOG}")
+        session.execute(f"DETACH {CATALOG}")
+        return changed
 
     def _write(
         self,
@@ -153,8 +189,8 @@ class DuckDBReplica:
         session.execute("BEGIN")
         records: dict[TableName, Held] = {}
         for number, step in enumerate(steps):
-            held = state.tables.get(step.table.name)
-            rows = duckdb_merge.merge(session, lake, step, number, held.rows if held else 0)
+            before = state.tables.get(step.table.name)
+            rows = duckdb_merge.merge(session, lake, step, number, before.rows if before else 0)
             records[step.table.name] = Held(news.sync, duckdb_merge.shape(step.table), rows)
         write_state(session, self.replication, news.sync, run, records)
         reach("replica.merged")
@@ -190,14 +226,14 @@ class _DuckDBView:
         return self.state.sync
 
     def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
-        held = self.state.tables.get(table.name)
-        if held is None or held.shape != duckdb_merge.shape(table):
-            return Figures({})
-        relation = ".".join(map(quote, (CATALOG, table.name.schema, table.name.name)))
-        with self.session.cursor() as cursor:  # callers may be several threads
-            cursor.execute("SET TimeZone = 'UTC'")
-            query = duckdb_figures_sql(table, relation, buckets)
-            return Figures.gather(cursor.execute(query).fetchall())
+        relation = self.relation(table)
+        return relation.figures(ALL, buckets) if relation else Figures({})
+
+    def relation(self, table: Table) -> Relation | None:
+        known = self.state.tables.get(table.name)
+        if known is None or known.shape != duckdb_merge.shape(table):
+            return None
+        return duckdb_relation(self.session, table, duckdb_merge.target(table))
 
 
 def _make_room(session: duckdb.DuckDBPyConnection, lake: Lake, tables: Sequence[Table]) -> None:

@@ -10,6 +10,9 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.partitions import partition_predicate
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
+from repl_pipelines.proof.relation import duckdb_relation
+from repl_pipelines.replicas.contract import Correction
+from repl_pipelines.replicas.corrections import lake_rows
 from repl_pipelines.replicas.duckdb_state import CATALOG
 from repl_pipelines.replicas.news import Step, Way
 from repl_pipelines.replicas.types import duckdb_replica_expression
@@ -53,7 +56,7 @@ def merge(
     if step.way is Way.CHANGES:
         return rows + _merge_changes(session, step.table, number)
     predicate = partition_predicate("duckdb", step.table, step.partitions)
-    rows -= _count(session, f"DELETE FROM {_target(step.table)} WHERE {predicate}")
+    rows -= _count(session, f"DELETE FROM {target(step.table)} WHERE {predicate}")
     return rows + sum(_insert(session, lake, step, key) for key in step.partitions)
 
 
@@ -62,24 +65,40 @@ def _merge_changes(session: duckdb.DuckDBPyConnection, table: Table, number: int
     same = " AND ".join(f"c.{quote(k)} = t.{quote(k)}" for k in table.key)
     deleted = _count(
         session,
-        f"DELETE FROM {_target(table)} AS t"
+        f"DELETE FROM {target(table)} AS t"
         f" WHERE EXISTS (SELECT 1 FROM {_stage(number)} AS c WHERE {same})",
     )
     names = ", ".join(quote(column.name) for column in table.columns)
     inserted = _count(
         session,
-        f"INSERT INTO {_target(table)} ({names})"
+        f"INSERT INTO {target(table)} ({names})"
         f" SELECT {names} FROM {_stage(number)} WHERE _rp_op <> 'd'",
     )
     session.execute(f"DROP TABLE {_stage(number)}")
     return inserted - deleted
 
 
+def correct(session: duckdb.DuckDBPyConnection, lake: Lake, one: Correction) -> tuple[int, int]:
+    """Replace the rows that a correction names: rows inserted, and rows the table holds then."""
+    relation = duckdb_relation(session, one.table, target(one.table))
+    rows = lake_rows(lake, session, one)
+    wrong = "true" if one.digests is None else relation.among(one.digests)
+    where = f"{relation.where(one.selection)} AND {wrong}"
+    deleted = _count(session, f"DELETE FROM {target(one.table)} WHERE {where}")
+    with lake.table(one.table.name).reading():
+        inserted = _count(
+            session,
+            f"INSERT INTO {target(one.table)} SELECT {_columns(one.table)} FROM ({rows}) AS rows",
+        )
+    [(total,)] = session.execute(f"SELECT count(*) FROM {target(one.table)}").fetchall()
+    return max(inserted, deleted), int(total)
+
+
 def _create(session: duckdb.DuckDBPyConnection, table: Table) -> None:
     columns = [f"{quote(column.name)} {column.duckdb_type}" for column in table.columns]
     session.execute(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{quote(table.name.schema)}")
     session.execute(
-        f"CREATE OR REPLACE TABLE {_target(table)}"
+        f"CREATE OR REPLACE TABLE {target(table)}"
         f" ({', '.join(columns or [f'{NO_COLUMNS} BOOLEAN'])})"
     )
 
@@ -92,7 +111,7 @@ def _insert(
         rows = table.rows_sql(step.table, version=step.version, partition=partition)
         return _count(
             session,
-            f"INSERT INTO {_target(step.table)}"
+            f"INSERT INTO {target(step.table)}"
             f" SELECT {_columns(step.table)} FROM ({rows}) AS lake_rows",
         )
 
@@ -110,7 +129,8 @@ def _stage(number: int) -> str:
     return f"temp.main._rp_stage_{number}"
 
 
-def _target(table: Table) -> str:
+def target(table: Table) -> str:
+    """The table in the attached file, as SQL."""
     return f"{CATALOG}.{quote(table.name.schema)}.{quote(table.name.name)}"
 
 

@@ -8,7 +8,6 @@ the rows of before until it commits and are blocked only where a table's shape h
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
@@ -18,13 +17,15 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
-from repl_pipelines.replicas.contract import Applied, View
-from repl_pipelines.replicas.figures import postgres_figures_sql
+from repl_pipelines.proof.relation import ALL, Relation
+from repl_pipelines.replicas.contract import Applied, Correction, View
+from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.news import News, State, Way
 from repl_pipelines.replicas.postgres_merge import Merge, qualified, shape
-from repl_pipelines.replicas.postgres_session import Connection, connect, lock, locked, send
-from repl_pipelines.replicas.postgres_stage import fill
-from repl_pipelines.replicas.postgres_state import STATE_SCHEMA, read_state, write_state
+from repl_pipelines.replicas.postgres_rows import correct, relation
+from repl_pipelines.replicas.postgres_session import Connection, connect, lock, locked
+from repl_pipelines.replicas.postgres_stage import fill, stage_rows
+from repl_pipelines.replicas.postgres_state import STATE_SCHEMA, Record, read_state, write_state
 
 
 @dataclass
@@ -69,6 +70,19 @@ class PostgresReplica:
             if news.sync != state.sync or any(m.step.way is not Way.NOTHING for m in merges):
                 self._write(connection, lake, news, merges, run)
             return {merge.step.table.name: merge.applied(news.sync) for merge in merges}
+
+    def correct(self, lake: Lake, correction: Correction, run: str) -> int:
+        table = correction.table
+        with self._connect() as connection, closing(lake.session()) as session:
+            lock(connection, self.name)
+            state = read_state(connection, self.replication, self.name)
+            held(state, correction, self.name)
+            stage = stage_rows(connection, session, lake, correction)
+            with connection.transaction():
+                changed, rows = correct(connection, correction, stage)
+                record = Record(table.name, shape(table), rows)
+                write_state(connection, self.replication, state.sync, run, [record])
+        return changed
 
     @contextmanager
     def view(self) -> Generator[View]:
@@ -124,9 +138,11 @@ class _PostgresView:
         return self.state.sync
 
     def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
-        held = self.state.tables.get(table.name)
-        if held is None or held.shape != shape(table):
-            return Figures({})
-        query = postgres_figures_sql(table, qualified(table.name), buckets)
-        rows: Any = send(self.connection, query).fetchall()
-        return Figures.gather(rows)
+        relation = self.relation(table)
+        return relation.figures(ALL, buckets) if relation else Figures({})
+
+    def relation(self, table: Table) -> Relation | None:
+        known = self.state.tables.get(table.name)
+        if known is None or known.shape != shape(table):
+            return None
+        return relation(self.connection, table)

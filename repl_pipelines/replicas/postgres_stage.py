@@ -14,6 +14,8 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table
+from repl_pipelines.replicas.contract import Correction
+from repl_pipelines.replicas.corrections import lake_rows
 from repl_pipelines.replicas.news import Step, Way
 from repl_pipelines.replicas.postgres_session import Connection, send
 from repl_pipelines.replicas.types import postgres_text_expression
@@ -30,6 +32,19 @@ class Stage:
     rows: int
 
 
+def stage_rows(
+    connection: Connection,
+    session: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    one: Correction,
+) -> Stage:
+    """Copy the rows of a correction from the lake."""
+    name = _create(connection, one.table, 0)
+    with lake.table(one.table.name).reading():
+        source = f"SELECT 'r' AS _rp_op, * FROM ({lake_rows(lake, session, one)}) AS lake_rows"
+        return Stage(name, _stream(connection, session, one.table, name, source))
+
+
 def fill(
     connection: Connection,
     session: duckdb.DuckDBPyConnection,
@@ -40,9 +55,7 @@ def fill(
     """Copy what `step` asks of the lake; it becomes a reload where change files are gone."""
     if step.way is Way.NOTHING:
         return step, None
-    name = f"pg_temp.stage_{number}"
-    columns = "".join(f", {quote(c.name)} {c.postgres_type}" for c in step.table.columns)
-    send(connection, f"CREATE TEMPORARY TABLE stage_{number} (_rp_op text{columns})")
+    name = _create(connection, step.table, number)
     try:
         rows = _copy(connection, session, lake, step, name)
     except LakeDamaged:
@@ -52,6 +65,12 @@ def fill(
         rows = _copy(connection, session, lake, step, name)
     send(connection, f"ANALYZE {name}")
     return step, Stage(name, rows)
+
+
+def _create(connection: Connection, table: Table, number: int) -> str:
+    columns = "".join(f", {quote(c.name)} {c.postgres_type}" for c in table.columns)
+    send(connection, f"CREATE TEMPORARY TABLE stage_{number} (_rp_op text{columns})")
+    return f"pg_temp.stage_{number}"
 
 
 def _copy(

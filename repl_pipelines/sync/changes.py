@@ -17,6 +17,7 @@ from repl_pipelines.model.table import Deletes
 from repl_pipelines.proof import checksum
 from repl_pipelines.proof.lake_figures import texts
 from repl_pipelines.sync.copy import commit, copy_whole
+from repl_pipelines.sync.limit import refuse_beyond
 from repl_pipelines.sync.work import Work
 
 ROWS_PER_BUCKET = 1000
@@ -44,7 +45,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     since = Since(whole.horizon)
     rows = work.read(since)
     batch.changed = _append(work, batch, rows, ghosts="false")
-    if table.deletes is Deletes.IGNORE:
+    if table.deletes is Deletes.IGNORE and not work.mend:
         _prove_written(work, batch, since, rows)
         everything = Everything()
         figures = work.snapshot.figures(table, everything, buckets=COARSE) if measure else None
@@ -56,14 +57,15 @@ def reconcile(work: Work, batch: Batch, horizon: str | None) -> list[Entry]:
     """Compare the copy, with `batch`, to the snapshot; append what differs; prove it all."""
     buckets = bucket_count(work.table.rows)
     source = work.snapshot.figures(work.table, Everything(), buckets=buckets)
-    copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
+    copy = work.figures(batch.files, work.replaced, buckets=buckets)
     found = tuple(int(d.group) for d in differences(source, copy))
-    if len(found) > max(WHOLESALE * buckets, FEW):
+    if len(found) > max(WHOLESALE * buckets, FEW) and not work.mend:
         work.misfits.clear()  # they are met again among all rows
         return copy_whole(work, source.coarsened(COARSE))
     if found:
         batch.reconciled = _repair(work, batch, Buckets(found, buckets))
-        copy = work.figures(batch.files, Replace.NOTHING, buckets=buckets)
+        refuse_beyond(work, batch.reconciled, source.total.rows)
+        copy = work.figures(batch.files, work.replaced, buckets=buckets)
     work.prove(source, copy, "the copy after reconciliation")
     return publish(work, batch, horizon, source.coarsened(COARSE))
 
@@ -146,7 +148,7 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
     row, key = texts(table)
     names = {c.name: quote(c.name) for c in table.columns}
     columns = ", ".join(names.values())
-    lake = work.lake.rows_sql(table, extra=batch.files)
+    lake = work.lake.rows_sql(table, extra=batch.files, replaced=work.replaced)
     same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in table.key)
     deleted = ", ".join(q if n in table.key else f"NULL AS {q}" for n, q in names.items())
     position = work.snapshot.position
@@ -159,7 +161,9 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
              l AS MATERIALIZED (
                 SELECT md5({row}) AS _rp_hash, {key} AS _rp_key, {columns}
                 FROM ({lake}) l WHERE ({ghosts}) OR EXISTS (SELECT 1 FROM s WHERE {same}))
-        SELECT {columns}, 'u' AS _rp_op, {stamp} FROM s ANTI JOIN l USING (_rp_hash)
+        SELECT {columns}, 'u' AS _rp_op, {stamp} FROM s ANTI JOIN (
+            FROM l QUALIFY count(*) OVER (PARTITION BY _rp_key) = 1
+        ) AS once USING (_rp_hash)
         UNION ALL
         SELECT {deleted}, 'd', {stamp}
         FROM (SELECT * FROM l WHERE {ghosts}) AS l ANTI JOIN s USING (_rp_key)
@@ -168,15 +172,16 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
 
 def publish(work: Work, batch: Batch, horizon: str | None, source: Figures | None) -> list[Entry]:
     """Commit the batch, or record that nothing changed; `source`: figures of the whole table."""
+    moved = bool(batch.files or work.replaced.paths)
     entry = work.entry(
-        Action.CHANGES if batch.files else Action.UNCHANGED,
+        Action.CHANGES if moved else Action.UNCHANGED,
         figures=source,
         horizon=horizon,
         files=batch.files,
         changed=batch.changed + batch.reconciled,
         reconciled=batch.reconciled,
     )
-    return commit(work, batch.files, [entry], Replace.NOTHING) if batch.files else [entry]
+    return commit(work, batch.files, [entry], work.replaced) if moved else [entry]
 
 
 def _bounds(selection: Range) -> str:

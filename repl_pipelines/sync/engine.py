@@ -6,6 +6,9 @@ Replicas are moved from the lake alone. docs/exactness.md explains why the order
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from functools import partial
 
 from repl_pipelines.errors import (
     ReplicationError,
@@ -19,10 +22,15 @@ from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.replicas.contract import Applied, Replica
 from repl_pipelines.scratch import sweep
-from repl_pipelines.sources.contract import Source
-from repl_pipelines.sync.prove import Scope, Verdict, prove
+from repl_pipelines.sources.contract import Snapshot, Source
+from repl_pipelines.sync.compare import compare
+from repl_pipelines.sync.findings import keep
+from repl_pipelines.sync.hold import Scope
+from repl_pipelines.sync.prove import Verdict, prove
+from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, repair
 from repl_pipelines.sync.report import Report, SyncReport
 from repl_pipelines.sync.run import Means, Request, SyncRun
+from repl_pipelines.sync.snapshots import Hold
 
 
 class Replication:
@@ -71,14 +79,16 @@ class Replication:
         (no source, no store, all tables in other hands) the error is raised; when the source is
         lost on the way, the tables it hits are among the failed.
         """
-        request = Request(tables, partitions or {}, recopy or {}, run, measure)
+        return self._sync(Request(tables, partitions or {}, recopy or {}, run, measure))
+
+    def _sync(self, request: Request) -> SyncReport:
         survey = self.source.survey(self.declarations)
         chosen = [t for t in survey.tables if request.wants(t)]
         failed = self._problems(survey.problems, request, chosen)
         self.lake.store.probe()
         sweep()
         claims = sorted({c for t in chosen if (c := request.claim(t))})
-        with self.source.claim(claims, run) as claimed:
+        with self.source.claim(claims, request.run) as claimed:
             busy = [t for t in chosen if (c := request.claim(t)) and c not in claimed]
             failed |= {t.name: self._busy(str(t.name)) for t in busy}
             if busy and len(busy) == len(chosen):
@@ -114,14 +124,70 @@ class Replication:
         """Hold every copy of these tables against the source; see `sync.prove`."""
         partitions = partitions or {}
         wanted = None if tables is None and not partitions else {*(tables or ()), *partitions}
+        return self._prove(self._scope(wanted, partitions, run), fresh=fresh)
+
+    def compare(self, known: Sequence[Table], run: str = "") -> Verdict:
+        """Hold the copies of these tables against each other, without touching the source.
+
+        known: what the tables were when they were last looked up
+        """
+        scope = Scope(self.lake, self.replicas, tuple(known), {}, run)
+        verdict = compare(scope)
+        keep(self.lake.differences, run, verdict.proofs)
+        return verdict
+
+    def repair(
+        self,
+        tables: Collection[TableName] | None = None,
+        *,
+        copies: Collection[str] | None = None,
+        limit: float = 0.1,
+        dry_run: bool = False,
+        run: str = "",
+    ) -> RepairReport:
+        """Prove, heal what differs, prove again; see `sync.repair`.
+
+        copies:  `lake` and names of replicas; None for all
+        limit:   share of a table's rows that may be changed
+        dry_run: prove, and say what would be healed
+        """
+        scope = self._scope(tables, {}, run)
+        everything = {t.name for t in scope.tables}
+
+        def sync(order: LakeOrder) -> SyncReport:
+            names = [n for n in (*order.mend, *order.recopy) if n in everything]
+            request = Request(names, order.partitions, order.recopy, run, measure=True)
+            return self._sync(replace(request, cause=CAUSE, mend=order.mend))
+
+        order = Order(scope, copies, limit, dry_run)
+        fresh, again = (partial(self._prove, scope, fresh=fresh) for fresh in (True, False))
+        return repair(order, fresh, sync, again)
+
+    def _scope(
+        self,
+        tables: Collection[TableName] | None,
+        partitions: Mapping[TableName, Collection[str]],
+        run: str,
+    ) -> Scope:
         found = self.source.survey(self.declarations).tables
-        chosen = tuple(t for t in found if wanted is None or t.name in wanted)
-        scope = Scope(self.lake, self.replicas, chosen, partitions, run)
+        chosen = tuple(t for t in found if tables is None or t.name in tables)
+        return Scope(self.lake, self.replicas, chosen, partitions, run)
 
-        def sync() -> SyncReport:
-            return self.sync([t.name for t in chosen], run=run, measure=True)
+    def _prove(self, scope: Scope, *, fresh: bool) -> Verdict:
+        with ExitStack() as stack:
+            hold = Hold(stack)
 
-        return prove(scope, sync if fresh else None)
+            def sync() -> SyncReport:
+                names = [t.name for t in scope.tables]
+                return self._sync(Request(names, {}, {}, scope.run, measure=True, hold=hold))
+
+            def snapshot() -> AbstractContextManager[Snapshot]:
+                return nullcontext(hold.held) if hold.held else self.source.snapshot(())
+
+            scope = replace(scope, source=snapshot, damaged={})
+            verdict = prove(scope, sync if fresh else None)
+        keep(self.lake.differences, scope.run, verdict.proofs)
+        return verdict
 
     def _problems(
         self, problems: Mapping[TableName, ReplicationError], request: Request, chosen: list[Table]

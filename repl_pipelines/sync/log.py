@@ -21,7 +21,7 @@ PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, as 
 def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
     """Append all versions of the changed rows; without an unbroken log, what differs."""
     horizon = work.snapshot.horizon(work.table, None)
-    if changes.gap:
+    if changes.gap or (work.mend and work.mend.lost):
         return reconcile(work, Batch(), horizon)
     batch = Batch()
     if changes.rows:
@@ -30,6 +30,8 @@ def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
         batch.changed = changes.rows
         work.misfits.update(changes.misfits)
         _prove_changed(work, batch)
+    if work.mend:
+        return reconcile(work, batch, horizon)
     everything = Everything()
     figures = work.snapshot.figures(work.table, everything, buckets=COARSE) if measure else None
     return publish(work, batch, horizon, figures)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.difference import Found
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.figures import Figure, GroupDifference
 from repl_pipelines.model.position import Position
@@ -48,6 +49,8 @@ class Proof:
 
     copy:        'lake' or the name of a replica
     differences: the groups (buckets, or the partition) that differ, with both sides' figures
+    found:       the rows that differ in them
+    reference:   what `source` is the figure of: the source, or another copy
     """
 
     table: TableName
@@ -59,6 +62,8 @@ class Proof:
     figure: Figure
     differences: tuple[GroupDifference, ...]
     seconds: float
+    found: Found = field(default_factory=Found)
+    reference: str = "source"
 
     @property
     def proven(self) -> bool:

@@ -4,7 +4,8 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.scratch import scratch_folder
 from repl_pipelines.sources.contract import Changes, Snapshot, Source
-from repl_pipelines.sync.changes import copy_range, sync_cursor
+from repl_pipelines.sync.changes import Batch, copy_range, reconcile, sync_cursor
 from repl_pipelines.sync.copy import check_key, copy_full, copy_whole
 from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.partition import sync_partitions
 from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.report import Report, SyncReport
+from repl_pipelines.sync.snapshots import Hold
 from repl_pipelines.sync.upkeep import upkeep
-from repl_pipelines.sync.work import Past, Work
+from repl_pipelines.sync.work import Mend, Past, Work
 
 TURNS = 40  # racers take turns in the journal; each lost race means that another was published
 
@@ -43,13 +45,24 @@ class Means:
 
 @dataclass(frozen=True)
 class Request:
-    """What one sync was asked for: tables (None: all), partitions, and what to copy again."""
+    """What one sync was asked for: tables (None: all), partitions, and what to copy again.
+
+    cause: why, for the journal; hold: keeps the snapshot open; mend: tables to repair
+    """
 
     tables: Collection[TableName] | None
     partitions: Mapping[TableName, Collection[str]]
     recopy: Mapping[TableName, Everything | Range]
     run: str
     measure: bool
+    hold: Hold | None = None
+    cause: str = ""
+    mend: Mapping[TableName, Mend] = field(default_factory=dict[TableName, Mend])
+
+    def opened(
+        self, snapshot: AbstractContextManager[Snapshot]
+    ) -> AbstractContextManager[Snapshot]:
+        return self.hold.opened(snapshot) if self.hold else snapshot
 
     def wants(self, table: Table) -> bool:
         named = self.tables is None and not self.partitions
@@ -90,7 +103,7 @@ class SyncRun:
         pasts = self._logged()
         horizons = {n: p.whole.horizon for n, p in pasts.items() if p.whole and p.whole.horizon}
         with (
-            self.means.source.snapshot(self.tables, horizons) as snapshot,
+            self.request.opened(self.means.source.snapshot(self.tables, horizons)) as snapshot,
             scratch_folder() as directory,
         ):
             reach("sync.snapshot")
@@ -214,7 +227,7 @@ class SyncRun:
                 lambda: Published(self.means.lake).past(table),
                 self.request.partitions.get(table.name),
             )
-        return copy_full(work)
+        return reconcile(work, Batch(), None) if work.mend else copy_full(work)
 
 
 def _check_order(table: Table, past: Past, snapshot: Snapshot) -> None:

@@ -41,9 +41,22 @@ class Past:
     unpublished: tuple[Entry, ...] = ()
 
 
+@dataclass(frozen=True)
+class Mend:
+    """A table is to be repaired: compared with the snapshot, whatever its mode.
+
+    limit: share of its rows that may be changed
+    lost:  files of its copy that cannot be read, and how many rows they held
+    """
+
+    limit: float
+    lost: frozenset[str] = frozenset()
+    lost_rows: int = 0
+
+
 @dataclass
 class Work:
-    """One table in one sync."""
+    """One table in one sync; cause: why, where it is not the ordinary course."""
 
     table: Table
     lake: LakeTable
@@ -52,6 +65,8 @@ class Work:
     past: Past
     directory: Path
     report: Report
+    cause: str = ""
+    mend: Mend | None = None
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0
     bytes: int = 0
@@ -62,6 +77,11 @@ class Work:
     @property
     def batch(self) -> int:
         return self.past.batch + 1
+
+    @property
+    def replaced(self) -> Replace:
+        """What a batch of changes removes: files that cannot be read."""
+        return Replace(paths=self.mend.lost) if self.mend else Replace.NOTHING
 
     def read(self, selection: Selection) -> list[Path]:
         """Extract rows to local files, stamped as change rows of this batch."""
@@ -139,6 +159,7 @@ class Work:
             misfits=json.dumps(dict(self.misfits), sort_keys=True),
             reconciled=reconciled,
             buckets=figures.to_text() if figures and self._by_bucket(figures) else "",
+            cause=self.cause,
         )
 
     def progress(self, step: str) -> None:

@@ -20,7 +20,7 @@ from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Mode, Table, TableName, TimePartition
-from repl_pipelines.replicas.figures import duckdb_figures_sql
+from repl_pipelines.proof.relation import ALL, duckdb_relation
 from tests.servers import Bucket
 
 Row = Mapping[str, Any]
@@ -105,8 +105,7 @@ class World:
         """What the lake holds now."""
         rows = self.lake.table(table.name).rows_sql(table)
         with self.lake.session() as session:
-            query = duckdb_figures_sql(table, f"({rows}) AS t", buckets)
-            return Figures.gather(session.execute(query).fetchall())
+            return duckdb_relation(session, table, f"({rows}) AS t").figures(ALL, buckets)
 
     def reopened(self) -> Lake:
         """A lake as another process would open it; can be pickled."""

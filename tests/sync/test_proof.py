@@ -24,7 +24,7 @@ DECLARATIONS = (
     Declaration("t", cursor="at"),
     Declaration("events", partition=TimePartition("at", start="2026-11-01")),
 )
-# Each kind of damage, as an UPDATE of one copy.
+# Each kind of damage, as an UPDATE of one copy, and where it is found.
 DAMAGE = {
     "row deleted": "DELETE FROM t WHERE id = 7",
     "row added": 'INSERT INTO t SELECT 9999, a, b, n, x, "at", note FROM t WHERE id = 7',
@@ -39,6 +39,26 @@ DAMAGE = {
     " WHERE id IN (7, 10)",
     "case": "UPDATE t SET note = upper(note) WHERE id = 7",
     "minus zero": "UPDATE t SET x = '-0' WHERE id = 11",
+}
+ROW = "id=7, a=a7, b=b7, n=1.5, x=0.3, at=2026-11-01 00:00:00+00, note=note 7"
+FOUND = {
+    "row deleted": {("missing", "id=7", "", ROW, None)},
+    "row added": {("extra", "id=9999", "", None, ROW.replace("id=7", "id=9999"))},
+    "one bit": {("unequal", "id=7", "x", "0.3", "0.30000000000000004")},
+    "empty for NULL": {("unequal", "id=8", "a", None, "")},
+    "NULL for empty": {("unequal", "id=9", "a", "", None)},
+    "trailing blank": {("unequal", "id=7", "note", "note 7", "note 7 ")},
+    "numeric's scale": {("unequal", "id=7", "n", "1.5", "1.50")},
+    "time zone shift": {
+        ("unequal", "id=7", "at", "2026-11-01 00:00:00+00", "2026-11-01 01:00:00+00")
+    },
+    "columns swapped": {("unequal", "id=7", "a", "a7", "b7"), ("unequal", "id=7", "b", "b7", "a7")},
+    "rows swapped": {
+        ("unequal", "id=7", "note", "note 7", "note 10"),
+        ("unequal", "id=10", "note", "note 10", "note 7"),
+    },
+    "case": {("unequal", "id=7", "note", "note 7", "NOTE 7")},
+    "minus zero": {("unequal", "id=11", "x", "0.0", "-0.0")},
 }
 # DuckDB skips an update to a value that compares equal: it takes a detour by another one.
 DETOUR = "UPDATE t SET x = 1 WHERE id = 11"
@@ -91,13 +111,22 @@ def duck_file(replication: Replication) -> Path:
     return Path(replica.directory) / "duck.duckdb"
 
 
-def found_in(replication: Replication) -> set[str]:
-    """Copies with differences; each names the groups that differ."""
+def assert_found(replication: Replication, copy: str, damage: str) -> None:
+    """In this copy alone, at its row and column, with both values."""
     verdict = replication.prove(fresh=True)
     assert not verdict.failed
     for proof in verdict.proofs:
         assert proof.proven == (not proof.differences)
-    return {proof.copy for proof in verdict.proofs if not proof.proven}
+    [proof] = [proof for proof in verdict.proofs if not proof.proven]
+    assert proof.copy == copy
+    listed = {(d.kind, d.key, d.column, d.source, d.copy) for d in proof.found.listed}
+    assert listed == FOUND[damage]
+    assert proof.found.rows == len({key for _, key, *_ in listed})
+    assert not proof.found.rest
+    batches = {d.batch for d in proof.found.listed}
+    assert batches == {None if copy == "lake" and damage == "row deleted" else 1} or (
+        copy != "lake" and damage == "row added"
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -115,7 +144,7 @@ def test_damage_in_the_duckdb_replica_is_found(
             session.execute(DETOUR)
         session.execute(DAMAGE[damage])
     try:
-        assert found_in(replication) == {"duck"}
+        assert_found(replication, "duck", damage)
         assert replication.lake.journal.last() == last, "what finds damage must not move on"
     finally:
         file.resolve().write_bytes(before)
@@ -133,7 +162,7 @@ def test_damage_in_the_postgres_replica_is_found(
         connection.execute("create table kept as select * from t")
         connection.execute(DAMAGE[damage].encode())
         try:
-            assert found_in(replication) == {"pg"}
+            assert_found(replication, "pg", damage)
         finally:
             connection.execute("delete from t")
             connection.execute("insert into t select * from kept")
@@ -151,7 +180,7 @@ def test_damage_in_the_lake_is_found(copies: tuple[Bench, Replication], damage: 
     before = client.get_object(Bucket=bench.bucket.name, Key=key)["Body"].read()
     client.put_object(Bucket=bench.bucket.name, Key=key, Body=_damaged(before, DAMAGE[damage]))
     try:
-        assert found_in(replication) == {"lake"}
+        assert_found(replication, "lake", damage)
     finally:
         client.put_object(Bucket=bench.bucket.name, Key=key, Body=before)
     assert replication.prove(fresh=False).proven

@@ -90,9 +90,12 @@ class Statements:
                 column = self.table.column(name)
                 above = f"{quote(name)} < {literal(upper)}::{column.source_type}"
                 return f"({_at_least(column, lower)} AND {above if upper else 'true'})"
-            case Buckets(numbers, of):
+            case Buckets(numbers, of, partitions):
                 wanted = ", ".join(map(str, numbers)) or "NULL"
-                return f"{self._bucket(of)} IN ({wanted})"
+                condition = f"{self._bucket(of)} IN ({wanted})"
+                if not partitions:
+                    return condition
+                return f"{partition_predicate('postgres', self.table, partitions)} AND {condition}"
             case Keys(keys):
                 return self._among(keys)
 
