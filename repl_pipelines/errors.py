@@ -19,6 +19,7 @@ ReplicationError
     ├── ForeignReplica          the replica holds another replication's tables
     ├── ReplicaRefused          a constraint that somebody added refuses rows of the source
     ├── LakeDamaged             a file or commit the lake needs is missing or unreadable
+    ├── HistoryGap              the lake cannot say what a table was at a moment
     ├── RepairRefused           a repair would change more of a table than it may
     └── NotProven               a copy differs from its source before it was published
 """
@@ -107,6 +108,10 @@ class ReplicaRefused(TerminalError):
 
 class LakeDamaged(TerminalError):
     """A file or commit that the lake needs is missing or unreadable."""
+
+
+class HistoryGap(TerminalError):
+    """The lake cannot say what a table was at the moment asked for."""
 
 
 class RepairRefused(TerminalError):

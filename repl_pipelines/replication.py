@@ -1,6 +1,7 @@
 """The component `repl_pipelines.Replication`: YAML to assets, checks, jobs and schedules."""
 
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -156,7 +157,11 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 **{name: replica.kind for name, replica in found.replicas.items()},
             },
             lag_limit=self.lag_limit,
-            fold=FoldPolicy(share=self.fold.share, files=self.fold.files),
+            fold=FoldPolicy(
+                share=self.fold.share,
+                files=self.fold.files,
+                history=timedelta(days=self.fold.history),
+            ),
             backfill=self.backfill,
         )
         return definitions(plan, self.schedule, self.validation)

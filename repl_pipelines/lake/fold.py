@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -30,10 +31,12 @@ class FoldPolicy:
 
     share: change rows as a part of base rows
     files: number of change files
+    history: how long the files that were folded, and so old versions of rows, stay readable
     """
 
     share: float = 0.2
     files: int = 20
+    history: timedelta = timedelta(days=7)
 
     def asks_for(self, files: Sequence[LakeFile]) -> bool:
         changes = [file for file in files if file.layer == "changes"]

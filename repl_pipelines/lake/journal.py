@@ -51,6 +51,14 @@ class Published:
     entry: Entry
 
 
+@dataclass(frozen=True)
+class Dated:
+    """An entry and when it was published."""
+
+    at: datetime
+    entry: Entry
+
+
 class Journal:
     """Published syncs, numbered from 1 without gaps. Keeps no state; threads may share it."""
 
@@ -136,6 +144,17 @@ class Journal:
         found = self._read(handle, 0, rows.NEWEST)
         published = (Published(record["sync"], rows.entry(record)) for record in found)
         return {(one.entry.table, one.entry.partition): one for one in published}
+
+    def of_table(self, table: TableName) -> list[Dated]:
+        """All entries about a table as a whole that the journal still holds, oldest first."""
+        handle = self._log.open()
+        if handle is None:
+            return []
+        query = (
+            f"SELECT * FROM journal WHERE table_schema = {literal(table.schema)}"
+            f" AND table_name = {literal(table.name)} AND partition IS NULL"
+        )
+        return [Dated(r["finished"], rows.entry(r)) for r in self._read(handle, 0, query)]
 
     def heads(self) -> dict[tuple[TableName, str | None], Entry]:
         """The newest entry of each table (partition None), and of each partition."""

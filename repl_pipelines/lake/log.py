@@ -23,7 +23,11 @@ APPLICATION = "repl_pipelines"
 COMMIT = "repl_pipelines"  # commit metadata: what this commit published
 CALL = "repl_pipelines_call"  # commit metadata: which call made it
 CARRIED = "repl_pipelines_head"  # commit metadata of maintenance: the newest commit before it
-CONFIGURATION: dict[str, str | None] = {"delta.checkpointInterval": "20"}
+# The log outlives the history that may be asked for (see `FoldPolicy.history`).
+CONFIGURATION: dict[str, str | None] = {
+    "delta.checkpointInterval": "20",
+    "delta.logRetentionDuration": "interval 400 days",
+}
 
 
 @dataclass(frozen=True)

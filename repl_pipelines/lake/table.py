@@ -281,6 +281,28 @@ class LakeTable:
         columns = current.output(table)
         return f"SELECT {columns}, _rp_op FROM ({current.latest_sql(table, rows)})"
 
+    def past_sql(self, table: Table, version: int, further: Sequence[str], condition: str) -> str:
+        """SELECT of the table's columns: base and changes of a version, only some of its changes.
+
+        The version itself, not one folded since: that has lost the rows' older versions.
+
+        further: change files besides; condition: on the changes' own columns
+        """
+        handle = self._log.open(version)
+        known = [] if handle is None else self._log.files(handle)
+        changes = self._addresses(known, "changes") + [f"{self.uri}/{path}" for path in further]
+        rows = f"SELECT * FROM ({current.change_rows(table, changes)}) WHERE {condition}"
+        return current.state_sql(
+            table, current.base_rows(table, self._addresses(known, "base")), rows
+        )
+
+    def versions_sql(self, table: Table, files: Sequence[str]) -> str:
+        """SELECT of all base rows and all changes, `files` besides the present ones, and stamps."""
+        known = self.files()
+        changes = {*self._addresses(known, "changes"), *(f"{self.uri}/{path}" for path in files)}
+        base = current.base_rows(table, self._addresses(known, "base"))
+        return f"{base} UNION ALL BY NAME {current.change_rows(table, sorted(changes))}"
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Run SQL of this table in here: a missing or unreadable file raises LakeDamaged."""

@@ -24,6 +24,9 @@ class Fold(dg.Model, dg.Resolvable):
 
     share: float = Field(default=0.2, description="Change rows as a part of base rows.")
     files: int = Field(default=20, description="Number of change files.")
+    history: int = Field(
+        default=7, description="Days for which old versions of rows can be read.", ge=1, le=365
+    )
 
 
 class PartitionedBy(dg.Model):

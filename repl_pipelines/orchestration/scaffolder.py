@@ -54,8 +54,8 @@ attributes:
     type: single_run
 
   # Fold change rows into the base of a table when they exceed this share of its rows, or this
-  # number of files; share 0 folds at every sync.
-  fold: {{share: 0.2, files: 20}}
+  # number of files; share 0 folds at every sync. Old versions of rows can be read for so many days.
+  fold: {{share: 0.2, files: 20, history: 7}}
 
   # Seconds a copy may be behind the source before its check fails.
   lag_limit: 900

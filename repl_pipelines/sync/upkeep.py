@@ -17,7 +17,7 @@ def upkeep(
     """Tend the tables that this sync has written to; what went wrong, by table.
 
     Nothing here touches what a reader or a replica may still need: pinned versions are kept, and
-    files stay for the retention of `lake.table`.
+    files stay for the history that the policy asks for.
     """
     failed: dict[TableName, ReplicationError] = {}
     written = {e.table: e.batch for e in entries if e.action is not Action.UNCHANGED}
@@ -40,7 +40,7 @@ def _tend(lake: Lake, policy: FoldPolicy, table: Table, batch: int) -> None:
     if batch % VACUUM_EVERY == 0:
         heads = lake.journal.heads()
         pinned = {e.version for (name, _), e in heads.items() if name == table.name}
-        copy.vacuum(keep=sorted(pinned))
+        copy.vacuum(retention=policy.history, keep=sorted(pinned))
         lake.journal.vacuum()
 
 
