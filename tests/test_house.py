@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "repl_pipelines"
 # Each room may use those below it, and itself.
 FLOORS = [
-    {"demo"},
+    {"demo", "evidence"},
     {"definitions"},
     {"__init__"},
     {"replication"},

@@ -7,8 +7,14 @@ import duckdb
 
 from repl_pipelines import duck
 from repl_pipelines.lake.differences import Differences
+from repl_pipelines.lake.evidence import EvidenceChain
 from repl_pipelines.lake.journal import Journal
-from repl_pipelines.lake.locations import differences_location, journal_location, table_location
+from repl_pipelines.lake.locations import (
+    differences_location,
+    evidence_location,
+    journal_location,
+    table_location,
+)
 from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
 from repl_pipelines.lake.table import RETENTION, LakeTable
 from repl_pipelines.model.table import TableName
@@ -29,6 +35,9 @@ class Lake:
 
     def table(self, name: TableName) -> LakeTable:
         return LakeTable(self.store, table_location(self.source, name), name, self.session)
+
+    def evidence(self, name: TableName) -> EvidenceChain:
+        return EvidenceChain(self.store, evidence_location(self.source, name))
 
     def session(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB session that reads this lake, within one memory bound; the caller closes it."""

@@ -39,6 +39,11 @@ def differences_location(source: str) -> str:
     return f"{segment(source)}/_differences"
 
 
+def evidence_location(source: str, table: TableName) -> str:
+    """Where the records of a table's proofs lie."""
+    return f"{segment(source)}/_evidence/{segment(table.schema)}/{segment(table.name)}"
+
+
 def data_path(layer: str, partition: str, batch: int) -> str:
     """A new file's path relative to its table, laid out as Hive partitions."""
     folder = segment(partition) if partition else NO_PARTITION

@@ -145,6 +145,14 @@ class Store:
                 raise
         return content
 
+    def keys(self, prefix: str) -> list[str]:
+        """All keys that begin with `prefix`, in order; a request for each thousand."""
+        with store_errors(f"Listing {prefix}"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
     def delete(self, keys: Iterable[str]) -> None:
         with store_errors(f"Deleting from {self.bucket}"):
             for key in keys:
@@ -161,7 +169,7 @@ class Store:
             # Some stores create a bucket when something is put into it.
             self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
             # A first refusal is our own write, repeated by the client after a lost answer.
-            ignored = self._put_new(key, b"first") and self._put_new(key, b"second")
+            ignored = self.put_new(key, b"first") and self.put_new(key, b"second")
             self._client.delete_object(Bucket=self.bucket, Key=key)
         if ignored:
             raise StoreRefused(
@@ -171,8 +179,8 @@ class Store:
                 "concurrent commits overwrite each other.",
             )
 
-    def _put_new(self, key: str, content: bytes) -> bool:
-        """Whether the object was written, being new."""
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Whether the object was written, being new; after a lost answer, False for our own."""
         try:
             self._client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
         except ClientError as error:

@@ -144,6 +144,7 @@ def proof_metadata(proof: Proof) -> Metadata:
         "checksum of copy": str(proof.figure),
         "groups that differ": len(proof.differences),
         "seconds": round(proof.seconds, 3),
+        "evidence": str(proof.evidence),
     }
     if proof.differences:
         metadata["differences"] = difference_table(proof.differences)
@@ -183,6 +184,7 @@ def proof_table(proofs: Iterable[Proof]) -> dg.TableMetadataValue:
                 "position": str(proof.position),
                 "seconds": round(proof.seconds, 3),
                 "verdict": "equal" if proof.proven else "DIFFERENT",
+                "evidence": str(proof.evidence),
             }
         )
         for proof in proofs

@@ -187,5 +187,6 @@ def _metadata(proofs: Collection[Proof]) -> dict[str, Any]:
         "copies compared": len(proofs),
         "copies that differ": sum(not proof.proven for proof in proofs),
         "seconds": round(sum(proof.seconds for proof in proofs), 3),
+        "evidence": ", ".join(dict.fromkeys(f"{p.table} {p.evidence}" for p in proofs)),
         "proofs": proof_table(proofs),
     }

@@ -24,6 +24,7 @@ from repl_pipelines.replicas.contract import Applied, Replica
 from repl_pipelines.scratch import sweep
 from repl_pipelines.sources.contract import Snapshot, Source
 from repl_pipelines.sync.compare import compare
+from repl_pipelines.sync.evidence import recorded
 from repl_pipelines.sync.findings import keep
 from repl_pipelines.sync.hold import Scope
 from repl_pipelines.sync.prove import Verdict, prove
@@ -132,9 +133,7 @@ class Replication:
         known: what the tables were when they were last looked up
         """
         scope = Scope(self.lake, self.replicas, tuple(known), {}, run)
-        verdict = compare(scope)
-        keep(self.lake.differences, run, verdict.proofs)
-        return verdict
+        return self._kept(compare(scope), run)
 
     def repair(
         self,
@@ -186,8 +185,12 @@ class Replication:
 
             scope = replace(scope, source=snapshot, damaged={})
             verdict = prove(scope, sync if fresh else None)
-        keep(self.lake.differences, scope.run, verdict.proofs)
-        return verdict
+        return self._kept(verdict, scope.run)
+
+    def _kept(self, verdict: Verdict, run: str) -> Verdict:
+        """The verdict, once the lake has what it found and the record that it was found."""
+        keep(self.lake.differences, run, verdict.proofs)
+        return replace(verdict, proofs=recorded(self.lake, run, verdict.proofs))
 
     def _problems(
         self, problems: Mapping[TableName, ReplicationError], request: Request, chosen: list[Table]

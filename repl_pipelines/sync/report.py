@@ -9,6 +9,7 @@ from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.figures import Figure, GroupDifference
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.proof.evidence import Link
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Proof:
 
     copy:        'lake' or the name of a replica
     differences: the groups (buckets, or the partition) that differ, with both sides' figures
+    evidence:    its record in the table's chain, once it is recorded
     found:       the rows that differ in them
     reference:   what `source` is the figure of: the source, or another copy
     """
@@ -62,6 +64,7 @@ class Proof:
     figure: Figure
     differences: tuple[GroupDifference, ...]
     seconds: float
+    evidence: Link | None = None
     found: Found = field(default_factory=Found)
     reference: str = "source"
 

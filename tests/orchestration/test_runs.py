@@ -1,5 +1,6 @@
 """Runs in process, on the real engine and real servers."""
 
+import re
 from collections.abc import Callable
 
 import dagster as dg
@@ -97,6 +98,9 @@ def test_a_difference_is_red_and_shows_its_evidence(project: Project) -> None:
     assert result.success, failure(result)
     assert project.check("validation/shop/orders", "equal_postgres") == "SUCCEEDED"
     assert project.check("validation/shop/events", "equal_lake", "2026-11-02") == "SUCCEEDED"
+    shown = project.evidence("validation/shop/orders", "equal_lake")["evidence"].value
+    assert re.fullmatch("1 [0-9a-f]{64}", shown)
+    assert project.newest("validation/shop/orders")["evidence"] == f"public.orders {shown}"
 
     project.sql("update orders set note = note || ' ' where id = 3", dsn=project.replica)
     project.sql("delete from events where id = 1", dsn=project.replica)

@@ -1,0 +1,58 @@
+"""Where the records of proofs lie: one object each, written once, one chain for each table."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from repl_pipelines.errors import LakeDamaged, StoreUnavailable
+from repl_pipelines.lake.store import Store
+from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.proof.evidence import START, Link, link, record
+
+TURNS = 40  # racing proofs of one table take turns; each lost race means that another was recorded
+
+
+class EvidenceChain:
+    """One table's records, `<number>.json` below `location`. Keeps no state."""
+
+    def __init__(self, store: Store, location: str) -> None:
+        self._store = store
+        self._location = store.key(location)
+        self.uri = store.uri(self._location)
+
+    def append(self, content: Mapping[str, Any]) -> Link:
+        """Record `content` and the time as the chain's next; a racer takes the number after."""
+        for _ in range(TURNS):
+            last = self._last()
+            made = record({**content, "at": datetime.now(UTC).isoformat()}, last)
+            key = f"{self._location}/{last.number + 1:010d}.json"
+            with store_errors(f"Recording a proof in {self.uri}"):
+                written = self._store.put_new(key, made)
+            # Refused may be our own: the client repeats a write whose answer was lost.
+            if written or self._store.read(key) == made:
+                return link(made)
+        raise StoreUnavailable(
+            f"Other proofs took the next number in {self.uri} {TURNS} times in a row.",
+            "Prove the table again: this proof was not recorded.",
+        )
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """(name, content) of all records, in order of their names."""
+        for key in self._keys():
+            yield key.rsplit("/", 1)[1], self._store.read(key) or b""
+
+    def _keys(self) -> list[str]:
+        return self._store.keys(f"{self._location}/")
+
+    def _last(self) -> Link:
+        keys = self._keys()
+        if not keys:
+            return START
+        try:
+            return link(self._store.read(keys[-1]) or b"")
+        except (ValueError, TypeError, KeyError) as error:
+            raise LakeDamaged(
+                f"The last record of the proofs in {self.uri} is not readable ({keys[-1]}).",
+                "Find out who wrote there. To go on, move the table's records to another folder: a"
+                " new chain begins.",
+            ) from error
