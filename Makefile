@@ -20,6 +20,10 @@ demo: setup ## Run the demo; ONCE=1 stops after the first proven sync
 test: setup lint types ## Lint, check the types and run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
+.PHONY: bench
+bench: setup ## Measure speed against peers and limits (NAMES=cdc for one)
+	$(BIN)/python -m bench $(NAMES)
+
 .PHONY: lint
 lint: setup ## Lint and check the format
 	$(BIN)/ruff check
