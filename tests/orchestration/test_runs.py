@@ -194,3 +194,18 @@ def test_a_table_that_is_gone_is_told_of(make_project: Callable[..., Project]) -
     assert project.check("lake/shop/countries", "lag") == "SUCCEEDED"
     assert project.check("lake/shop/_syncs", "lag") == "SUCCEEDED"
     assert project.sql("select count(*) from cities", dsn=project.replica) == [(1,)]
+
+
+def test_mode_log_and_what_its_slot_keeps(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        YAML.replace("{name: orders, cursor: updated_at}", "{name: orders, mode: log}")
+    )
+    project.refresh()
+    assert project.job("shop_sync").success
+    project.sql("update orders set note = 'x' where id < 4", "delete from orders where id = 30")
+    result = project.job("shop_sync")
+    assert result.success, failure(result)
+    assert project.newest("lake/shop/orders")["rows changed"] == 4
+    assert project.newest("duckdb/shop/orders")["dagster/row_count"] == 29
+    assert project.check("lake/shop/_syncs", "log") == "SUCCEEDED"
+    assert project.job("shop_validate").success
