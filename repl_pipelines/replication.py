@@ -28,6 +28,7 @@ from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscover
 from repl_pipelines.orchestration.connections import Connections, SecretMissing, initialized
 from repl_pipelines.orchestration.declaration import (
     Fold,
+    Repair,
     TableDeclaration,
     Tables,
     declarations,
@@ -82,6 +83,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     )
     fold: Fold = Field(
         default=Fold(), description="When change rows are folded into the base of a table."
+    )
+    repair: Repair = Field(
+        default=Repair(), description="Whether a red validation heals what it finds, and how much."
     )
     lag_limit: int = Field(
         default=900, description="Seconds a copy may be behind before its check fails."
@@ -163,6 +167,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 history=timedelta(days=self.fold.history),
             ),
             backfill=self.backfill,
+            repair=self.repair,
         )
         return definitions(plan, self.schedule, self.validation)
 
@@ -172,6 +177,8 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             wrong = wrong_cron(getattr(self, field) or "@daily")
             if wrong:
                 raise WrongField([field], f"{wrong}.", "For example: '*/5 * * * *'.")
+        if not 0 <= self.repair.limit <= 1:
+            raise WrongField(["repair", "limit"], "a share is from 0 to 1.", "For example: 0.1.")
         if self.lag_limit <= 0:
             raise WrongField(["lag_limit"], "the limit is not positive.", "Give seconds.")
         for key in (self.source, self.lake, *self.replicas):

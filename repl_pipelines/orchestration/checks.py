@@ -9,6 +9,7 @@ from repl_pipelines.errors import NotProven, ReplicationError
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration import partitions
+from repl_pipelines.orchestration.differences import found_metadata
 from repl_pipelines.orchestration.lag import Lag
 from repl_pipelines.orchestration.metadata import (
     figure_metadata,
@@ -123,7 +124,10 @@ def equal_name(copy: str) -> str:
     return f"equal_{copy}"
 
 
-def record(context: dg.AssetExecutionContext, evaluation: dg.AssetCheckEvaluation) -> None:
+def record(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    evaluation: dg.AssetCheckEvaluation,
+) -> None:
     """Report an evaluation for any partition; a result that is yielded cannot name one."""
     # accepted since checks have partitions, not yet by the annotation
     context.log_event(evaluation)  # pyright: ignore[reportArgumentType]
@@ -203,13 +207,13 @@ def gone(key: dg.AssetKey) -> dg.AssetCheckEvaluation:
     )
 
 
-def equal(plan: Plan, proof: Proof) -> dg.AssetCheckEvaluation:
-    """One copy held against the source."""
+def equal(plan: Plan, proof: Proof, read_sql: str) -> dg.AssetCheckEvaluation:
+    """One copy held against the source. read_sql: what shows all differences ever found."""
     return dg.AssetCheckEvaluation(
         asset_key=plan.key(VALIDATION, proof.table),
         check_name=equal_name(proof.copy),
         passed=proof.proven,
         partition=proof.partition or None,
         severity=ERROR,
-        metadata=dict(proof_metadata(proof)),
+        metadata={**proof_metadata(proof), **found_metadata(plan, [proof], read_sql)},
     )

@@ -29,6 +29,15 @@ class Fold(dg.Model, dg.Resolvable):
     )
 
 
+class Repair(dg.Model, dg.Resolvable):
+    """What may be healed, and whether a red validation does it by itself."""
+
+    automatic: bool = Field(default=False, description="Heal what a validation finds, then prove.")
+    limit: float = Field(
+        default=0.1, description="Share of a table's rows that may be changed; beyond: refused."
+    )
+
+
 class PartitionedBy(dg.Model):
     """Split a table into time ranges, each a Dagster partition, replaced and proven as a whole."""
 

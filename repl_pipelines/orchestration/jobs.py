@@ -9,6 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.orchestration.repair import repair_job
 
 # A retry runs what failed, not the tables beside it.
 _TAGS = {"dagster/retry_strategy": "FROM_ASSET_FAILURE"}
@@ -24,7 +25,7 @@ _UNDER_WAY = [
 def jobs_and_schedules(
     plan: Plan, sync_cron: str | None, validation_cron: str | None
 ) -> dg.Definitions:
-    """`<name>_sync` (source to lake to replicas) and `<name>_validate`, each on its cadence."""
+    """`<name>_sync` and `<name>_validate`, each on its cadence; `<name>_repair` by hand."""
     copies = [key for layer in plan.names.copies for key in _layer(plan, layer)]
     sync = _job(
         f"{plan.name}_sync",
@@ -38,7 +39,7 @@ def jobs_and_schedules(
     )
     wanted = ((sync, sync_cron), (validate, validation_cron))
     schedules = [_schedule(job, cron) for job, cron in wanted if cron]
-    return dg.Definitions(jobs=[sync, validate], schedules=schedules)
+    return dg.Definitions(jobs=[sync, validate, repair_job(plan)], schedules=schedules)
 
 
 def _layer(plan: Plan, layer: str) -> list[dg.AssetKey]:

@@ -1,11 +1,13 @@
 """What went wrong in a run, collected until the rest is done, then raised as one failure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
 from repl_pipelines.errors import ReplicationError, SyncInProgress, TransientError
 from repl_pipelines.model.table import TableName
+from repl_pipelines.orchestration.checks import equal_name
+from repl_pipelines.sync.report import Proof
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 SCHEDULE_TAG = "dagster/schedule_name"
@@ -14,7 +16,7 @@ SCHEDULE_TAG = "dagster/schedule_name"
 class Outcome:
     """Errors of one run by what they hit; a failing table does not stop the others."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
         self._context = context
         self._errors: dict[str, ReplicationError] = {}
 
@@ -35,6 +37,14 @@ class Outcome:
         self._context.log.error("%s: %s", what, text)
         self._errors[what] = ReplicationError(text)
 
+    def unproven(self, proofs: Iterable[Proof]) -> None:
+        """Comparisons that found a difference, each by table and copy; known failures stay."""
+        for proof in proofs:
+            partition = f"/{proof.partition}" if proof.partition is not None else ""
+            what = f"{proof.table}{partition} in {proof.copy}"
+            if not proof.proven and what not in self._errors:
+                self.differs(what, _difference(proof))
+
     def raise_failures(self) -> None:
         if not self._errors:
             return
@@ -51,3 +61,14 @@ class Outcome:
             },
             allow_retries=transient,
         )
+
+
+def _difference(proof: Proof) -> str:
+    """One line for a person: how much differs, and the first rows."""
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in proof.found.counts.items())
+    first = ", ".join(dict.fromkeys(one.key for one in proof.found.listed[:5]))
+    return (
+        f"differs from the source in {len(proof.differences)} groups; rows: {kinds or 'not told'}"
+        f"{f' (first: {first})' if first else ''}; {proof.source.rows:,} rows in the source,"
+        f" {proof.figure.rows:,} in the copy; check `{equal_name(proof.copy)}` lists them."
+    )

@@ -8,6 +8,7 @@ import dagster as dg
 
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.orchestration.declaration import Repair
 from repl_pipelines.orchestration.names import VALIDATION, Names
 
 
@@ -22,6 +23,7 @@ class Plan:
     lag_limit: int
     fold: FoldPolicy
     backfill: dg.BackfillPolicy
+    repair: Repair
 
     @property
     def name(self) -> str:
@@ -31,6 +33,10 @@ class Plan:
     def step(self) -> str:
         """Of a sync without partitions: where its run config goes. Jobs have other names."""
         return f"{self.name}_copies"
+
+    @property
+    def repair_job(self) -> str:
+        return f"{self.name}_repair"
 
     @cached_property
     def plain(self) -> tuple[Table, ...]:

@@ -57,6 +57,10 @@ attributes:
   # number of files; share 0 folds at every sync. Old versions of rows can be read for so many days.
   fold: {{share: 0.2, files: 20, history: 7}}
 
+  # Let validations heal what they find, up to this share of a table's rows. By hand: the job
+  # {name}_repair.
+  repair: {{automatic: false, limit: 0.1}}
+
   # Seconds a copy may be behind the source before its check fails.
   lag_limit: 900
 

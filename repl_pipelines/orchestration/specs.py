@@ -60,7 +60,7 @@ def validation(plan: Plan, table: Table) -> dg.AssetSpec:
             f"Row count and checksums of `{table.name}`, computed inside the source and over "
             f"{_and(plan.names.copies)} at the same position, while writers are active. "
             "Materialized when all are equal; a difference fails the run and the check of that "
-            "copy, which lists the groups of rows that differ."
+            "copy, which lists the rows and columns that differ."
         ),
         tags={"layer": VALIDATION},
         partitions_def=partitions.of_table(table),

@@ -8,11 +8,13 @@ import dagster as dg
 from repl_pipelines.errors import ReplicationError, TerminalError
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.orchestration import checks, specs
+from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.metadata import position_metadata, proof_table
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.sync.prove import Verdict
 from repl_pipelines.sync.report import Proof
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
@@ -67,6 +69,7 @@ class _ValidationRun:
         self.context = context
         self.outcome = Outcome(context)
         self.engine = engine(plan, context.resources, context.log)
+        self.sql = self.engine.lake.differences.read_sql()
 
     def whole(self) -> Results:
         """Any selection of tables; ranged ones belong to the layer as a whole."""
@@ -77,7 +80,7 @@ class _ValidationRun:
             if table.mode is Mode.PARTITION:
                 self._log_news(table, own)
                 continue
-            yield from (checks.result(checks.equal(self.plan, proof)) for proof in own)
+            yield from (checks.result(checks.equal(self.plan, proof, self.sql)) for proof in own)
             if own and self._told_equal(own):
                 key = self.plan.key(VALIDATION, table.name)
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(own))
@@ -86,7 +89,7 @@ class _ValidationRun:
             if all(proof.proven for proof in proofs):
                 yield dg.MaterializeResult(asset_key=whole, metadata=_metadata(proofs))
             else:
-                self.context.log_event(dg.AssetObservation(whole, metadata=_metadata(proofs)))
+                self.context.log_event(dg.AssetObservation(whole, metadata=self._evidence(proofs)))
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
@@ -115,37 +118,47 @@ class _ValidationRun:
         run = self.context.run.run_id
         try:
             verdict = self.engine.prove(tables, partitions=partitions, run=run)
+            if self.plan.repair.automatic and not verdict.proven:
+                verdict = self._repaired(tables, verdict)
         except ReplicationError as error:
             self.outcome.failed("validation", error)
             return ()
         self.outcome.tables_failed(verdict.failed)
         return verdict.proofs
 
+    def _repaired(self, tables: list[TableName], found: Verdict) -> Verdict:
+        """Heal what a validation found; the verdict is that of the proof that follows."""
+        limit, run = self.plan.repair.limit, self.context.run.run_id
+        report = self.engine.repair(tables, limit=limit, run=run, found=found)
+        metadata = {
+            **found_metadata(self.plan, found.proofs, self.sql),
+            **steps_metadata(report),
+        }
+        whole = self.plan.names.whole(VALIDATION)
+        self.context.log_event(dg.AssetObservation(whole, metadata=metadata))
+        for what, error in report.failed.items():
+            self.outcome.failed(what, error)
+        return report.after or found
+
     def _log_proofs(self, proofs: Sequence[Proof]) -> bool:
         """Record the verdict on every copy of a partition; whether all are equal."""
         for proof in proofs:
-            checks.record(self.context, checks.equal(self.plan, proof))
+            checks.record(self.context, checks.equal(self.plan, proof, self.sql))
         return self._told_equal(proofs)
 
     def _told_equal(self, proofs: Sequence[Proof]) -> bool:
         """Whether all copies are equal; if not, the evidence is kept and the run will fail."""
-        for proof in proofs:
-            if not proof.proven:
-                partition = f"/{proof.partition}" if proof.partition is not None else ""
-                groups = ", ".join(difference.group for difference in proof.differences[:5])
-                self.outcome.differs(
-                    f"{proof.table}{partition} in {proof.copy}",
-                    f"differs from the source in {len(proof.differences)} groups ({groups}): "
-                    f"{proof.source.rows:,} rows in the source, {proof.figure.rows:,} in the copy; "
-                    f"check `{checks.equal_name(proof.copy)}` lists them.",
-                )
+        self.outcome.unproven(proofs)
         if all(proof.proven for proof in proofs):
             return True
         key, partition = self.plan.key(VALIDATION, proofs[0].table), proofs[0].partition or None
         self.context.log_event(
-            dg.AssetObservation(key, partition=partition, metadata=_metadata(proofs))
+            dg.AssetObservation(key, partition=partition, metadata=self._evidence(proofs))
         )
         return False
+
+    def _evidence(self, proofs: Sequence[Proof]) -> dict[str, Any]:
+        return {**_metadata(proofs), **found_metadata(self.plan, proofs, self.sql)}
 
     def _log_equal(self, proofs: Sequence[Proof]) -> None:
         key, partition = self.plan.key(VALIDATION, proofs[0].table), proofs[0].partition or None

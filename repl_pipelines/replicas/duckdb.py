@@ -237,9 +237,12 @@ class _DuckDBView:
 
 
 def _make_room(session: duckdb.DuckDBPyConnection, lake: Lake, tables: Sequence[Table]) -> None:
-    """Writing takes DuckDB a few buffers of 256 KiB a column, however few the rows are."""
+    """Writing takes DuckDB several buffers of 256 KiB a column, however few the rows are.
+
+    A checkpoint of a row group with deleted rows beside new ones takes the most.
+    """
     widest = max((len(table.columns) for table in tables), default=0)
-    memory = max(lake.limits.memory, widest * 2**20)
+    memory = max(lake.limits.memory, widest * 2 * 2**20)
     session.execute(f"SET memory_limit = '{memory // 2**20}MiB'")
 
 

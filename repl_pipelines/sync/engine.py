@@ -143,12 +143,14 @@ class Replication:
         limit: float = 0.1,
         dry_run: bool = False,
         run: str = "",
+        found: Verdict | None = None,
     ) -> RepairReport:
         """Prove, heal what differs, prove again; see `sync.repair`.
 
         copies:  `lake` and names of replicas; None for all
         limit:   share of a table's rows that may be changed
         dry_run: prove, and say what would be healed
+        found:   the proof to go by, if it was just made
         """
         scope = self._scope(tables, {}, run)
         everything = {t.name for t in scope.tables}
@@ -160,7 +162,7 @@ class Replication:
 
         order = Order(scope, copies, limit, dry_run)
         fresh, again = (partial(self._prove, scope, fresh=fresh) for fresh in (True, False))
-        return repair(order, fresh, sync, again)
+        return repair(order, (lambda: found) if found else fresh, sync, again)
 
     def _scope(
         self,

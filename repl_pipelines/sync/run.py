@@ -202,7 +202,17 @@ class SyncRun:
             lake.session() as session,
             copy.reading(),
         ):
-            work = Work(table, copy, session, snapshot, past, directory, self.means.progress)
+            work = Work(
+                table,
+                copy,
+                session,
+                snapshot,
+                past,
+                directory,
+                self.means.progress,
+                cause=self.request.cause,
+                mend=self.request.mend.get(table.name),
+            )
             check_key(work)
             return self._by_mode(work, changes)
 

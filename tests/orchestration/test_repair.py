@@ -1,0 +1,62 @@
+"""A red validation shows rows and columns, and one click heals them."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from tests.orchestration.conftest import YAML
+from tests.orchestration.project import Project, failure
+
+DAMAGE = (
+    "update orders set note = note || ' ' where id = 3",
+    "delete from events where id = 1",
+    "update countries set name = 'Belgie' where code = 'BE'",
+)
+
+
+def config(**values: object) -> dict[str, object]:
+    return {"ops": {"shop_repairs": {"config": values}}}
+
+
+def test_a_red_validation_is_healed_by_one_click(project: Project) -> None:
+    assert project.job("shop_sync").success
+    project.sql(*DAMAGE, dsn=project.replica)
+    result = project.job("shop_validate")
+    assert not result.success
+    assert "1 unequal (first: id=3)" in failure(result)
+    evidence = project.evidence("validation/shop/orders", "equal_postgres")
+    [row] = evidence["rows that differ"].records
+    shown = {name: row.data[name] for name in ("kind", "key", "column")}
+    assert shown == {"kind": "unequal", "key": "id=3", "column": "note"}
+    assert (row.data["source value"], row.data["copy value"]) == ("order 3", "order 3 ")
+    assert "`shop_repair`" in evidence["repair"].value
+
+    result = project.job("shop_repair", run_config=config(dry_run=True))
+    assert result.success, failure(result)
+    assert project.check("validation/shop/orders", "equal_postgres") == "FAILED"
+    result = project.job("shop_repair", run_config=config(tables=["ordres"]))
+    assert "matches no table" in failure(result)
+    result = project.job("shop_repair", run_config=config(tables=["countries"]))
+    assert "public.countries in postgres: a repair would change 1 of 2 rows" in failure(result)
+    result = project.job("shop_repair", run_config=config(limit=0.5))
+    assert result.success, failure(result)
+    assert project.check("validation/shop/orders", "equal_postgres") == "SUCCEEDED"
+    assert project.check("validation/shop/events", "equal_postgres", "2026-11-02") == "SUCCEEDED"
+    assert project.job("shop_validate").success
+
+
+def test_a_validation_may_heal_by_itself(make_project: Callable[..., Project]) -> None:
+    project = make_project(YAML + "  repair: {automatic: true, limit: 0.5}\n")
+    project.refresh()
+    assert project.job("shop_sync").success
+    project.sql(*DAMAGE, dsn=project.replica)
+    result = project.job("shop_validate")
+    assert result.success, failure(result)
+    key = dg.AssetKey(["validation", "shop", "_syncs"])
+    [record] = project.instance.fetch_observations(key, limit=1).records
+    assert record.asset_observation is not None
+    metadata = record.asset_observation.metadata
+    assert (metadata["rows unequal"].value, metadata["rows missing"].value) == (2, 1)
+    assert project.sql("select note from orders where id = 3", dsn=project.replica) == [
+        ("order 3",)
+    ]
