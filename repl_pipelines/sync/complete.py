@@ -50,6 +50,32 @@ def complete(work: Work, parts: Sequence[Path]) -> list[Path]:
     return [target]
 
 
+def survivors(work: Work, parts: Sequence[Path]) -> list[Path]:
+    """Rows that a transaction's last delete of their key did not mean, in a file after the others.
+
+    Where no index forbids it at once (a deferrable constraint, a key that is only declared), a
+    transaction may have two rows of one key, as when keys are swapped, and then delete one of them.
+    Which one the key does not tell; the snapshot does.
+    """
+    rows = _local(parts)
+    key = column_list(work.table.key)
+    last = f"SELECT {key}, max(_rp_position) AS last FROM {rows} GROUP BY {key}"
+    doubtful = work.session.execute(
+        f"SELECT DISTINCT {key_texts(work)} FROM {rows}"
+        f" JOIN ({last} HAVING max_by(_rp_op, _rp_seq) = 'd') USING ({key})"
+        " WHERE _rp_op = 'u' AND _rp_position = last"
+    ).fetchall()
+    found = _read_keys(work, [tuple(map(str, row)) for row in doubtful])
+    if not found:
+        return []
+    target = work.directory / "survivors.parquet"
+    work.session.execute(
+        f"COPY (SELECT * REPLACE ((SELECT max(_rp_seq) + 1 FROM {rows}) AS _rp_seq)"
+        f" FROM {_local(found)}) TO {literal(str(target))} ({parquet_options(work.table.columns)})"
+    )
+    return [target]
+
+
 def key_texts(work: Work) -> str:
     """SQL for the key's values as the source takes them back in `Keys`."""
     return ", ".join(duckdb_text(work.table.column(name), quote(name)) for name in work.table.key)
@@ -97,9 +123,7 @@ def _from_source(work: Work, missing: Sequence[Column]) -> None:
         f"SELECT {key_texts(work)} FROM versions WHERE _rp_newest AND _rp_op = 'u' AND ({unknown})"
     ).fetchall()
     keys = [tuple(map(str, row)) for row in wanted]
-    paths: list[Path] = []
-    for start in range(0, len(keys), KEYS):
-        paths += work.read(Keys(tuple(keys[start : start + KEYS])))
+    paths = _read_keys(work, keys)
     found = (
         work.session.execute(f"SELECT count(*) FROM {_local(paths)}").fetchone() if paths else None
     )
@@ -112,17 +136,25 @@ def _from_source(work: Work, missing: Sequence[Column]) -> None:
     if not paths:
         return
     key = column_list(work.table.key)
+    ours = ", ".join(f"t.{quote(name)}" for name in work.table.key)
     for column in missing:
         slot = _slot(column)
         # The newest version of a life that ends without the value stands for all before it,
         # unless the log never tells the column: then each version may have had another value.
         alike = f"SELECT {key} FROM versions WHERE _rp_newest AND {slot} IS NULL"
-        which = "_rp_newest" if _never_told(work, column) else f"({key}) IN ({alike})"
+        which = "t._rp_newest" if _never_told(work, column) else f"({ours}) IN ({alike})"
         work.session.execute(
             f"UPDATE versions AS t SET {slot} = {{'v': s.{quote(column.name)}}}"
             f" FROM {_local(paths)} AS s WHERE {_same_key(work, 't', 's')}"
             f" AND t.{slot} IS NULL AND t._rp_lives AND t._rp_op = 'u' AND {which}"
         )
+
+
+def _read_keys(work: Work, keys: Sequence[tuple[str, ...]]) -> list[Path]:
+    paths: list[Path] = []
+    for start in range(0, len(keys), KEYS):
+        paths += work.read(Keys(tuple(keys[start : start + KEYS])))
+    return paths
 
 
 def _from_lake(work: Work, missing: Sequence[Column]) -> None:

@@ -12,7 +12,7 @@ from repl_pipelines.model.sql import literal
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Changes
 from repl_pipelines.sync.changes import Batch, publish, reconcile
-from repl_pipelines.sync.complete import KEYS, complete, key_texts
+from repl_pipelines.sync.complete import KEYS, complete, key_texts, survivors
 from repl_pipelines.sync.work import Work
 
 PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, as large a share
@@ -26,6 +26,8 @@ def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
     batch = Batch()
     if changes.rows:
         parts = complete(work, changes.parts) if changes.incomplete else _merged(work, changes)
+        if not work.table.key_enforced:
+            parts = [*parts, *survivors(work, parts)]
         batch.files = work.upload(parts, "changes")
         batch.changed = changes.rows
         work.misfits.update(changes.misfits)

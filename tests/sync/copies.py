@@ -1,5 +1,6 @@
 """Rows as Python values, from the source and from each copy, by queries that the product lacks."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _in_postgres(column: Column) -> str:
         micros = f"(extract(epoch FROM {name}) * 1000000)::bigint::text"
         return f"CASE WHEN isfinite({name}) THEN {micros} ELSE {name}::text END"
     if column.family is Family.TEXT:
-        padded = column.source_type.startswith("character(")
+        padded = re.fullmatch(r"character\(\d+\)", column.source_type)
         return f"textin(bpcharout({name}))" if padded else f"{name}::text"
     return name
 

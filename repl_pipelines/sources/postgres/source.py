@@ -152,6 +152,8 @@ class PostgresSource:
         self, log: LogReading, position: Position, batches: Mapping[TableName, int], directory: Path
     ) -> Mapping[TableName, Changes]:
         """Read the slot up to a snapshot that was just taken at `position`."""
+        if not log.readable:
+            return log.refusals()
         with (
             self._connection("log") as control,
             self._errors("reading the log"),

@@ -11,12 +11,15 @@ class Anchor:
     snapshot: the one the copy equals, as text; the next batch leaves out what it shows
     safe:     position in the log before which every commit is visible in that snapshot; while the
               slot's confirmed position is not beyond it, the stream still has all that follows
+    marker:   content of the message that ended that sync's reading; the log has it behind `safe`,
+              or it is another log
     system:   system identifier and timeline: elsewhere the same numbers mean other transactions
     shape, published: as `revision.Revision` has them
     """
 
     snapshot: str
     safe: int
+    marker: str
     system: str
     shape: str
     published: str
@@ -33,8 +36,8 @@ class Anchor:
             return None
 
 
-def gap(anchor: "Anchor | None", now: "Anchor", confirmed: int, end: int) -> str:
-    """Why the stream cannot continue a copy with this anchor; '' if it can.
+def broken(anchor: "Anchor | None", now: "Anchor", confirmed: int, end: int) -> str:
+    """Why the stream does not have all that was said since this anchor; '' if it has.
 
     now: as the table stands in this sync's snapshot; confirmed, end: where the slot's stream and
     the log stand
@@ -47,9 +50,13 @@ def gap(anchor: "Anchor | None", now: "Anchor", confirmed: int, end: int) -> str
         return "the slot has been lost, moved or made anew"
     if anchor.published != now.published:
         return "its publication was changed"
-    if anchor.shape != now.shape:
-        return "it was altered, truncated or rewritten"
     return ""
+
+
+def altered(anchor: "Anchor | None", now: "Anchor") -> str:
+    """What the stream does not tell, complete as it is; '' if it tells all."""
+    same = anchor is None or anchor.shape == now.shape
+    return "" if same else "it was altered, truncated or rewritten"
 
 
 def lsn_text(number: int) -> str:

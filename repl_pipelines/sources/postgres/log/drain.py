@@ -33,6 +33,7 @@ class Drain:
     past:   by relation (oid), the snapshot that the copy of its table equals
     spools: by relation (oid), where its rows go; other relations are passed over
     held:   position of the first commit that `now` does not show: the marker's, if no other
+    passed: contents of the markers on the way, those of earlier syncs
     """
 
     now: Visibility
@@ -40,6 +41,7 @@ class Drain:
     spools: Mapping[int, Spool]
     marker: str
     held: int = 0
+    passed: set[str] = field(default_factory=set[str])
     _rows: dict[bytes, Rows] = field(default_factory=dict[bytes, Rows])
 
     def run(self, messages: Iterable[bytes]) -> None:
@@ -55,7 +57,7 @@ class Drain:
                     rows.add(tag, message, begin)
                     buffered += len(message)
                     if buffered > CHUNK_BYTES:
-                        buffered -= self._flush_largest()
+                        buffered = self._flush_largest()
             elif tag == _BEGIN:
                 begin = Begin.parse(message)
                 new = self._lacking(begin)
@@ -63,7 +65,7 @@ class Drain:
                 self._describe(Relation.parse(message))
             elif tag == _TRUNCATE:
                 self._truncate(Truncate.parse(message), new)
-            elif tag == _MESSAGE and message_content(message) == (PREFIX, self.marker.encode()):
+            elif tag == _MESSAGE and self._ends(*message_content(message)):
                 break
         for rows in self._rows.values():
             rows.flush()
@@ -93,8 +95,12 @@ class Drain:
             if oid in self.spools and self.past[oid] in new:
                 self.spools[oid].gap = "it was truncated"
 
+    def _ends(self, prefix: str, content: bytes) -> bool:
+        if prefix == PREFIX:
+            self.passed.add(content.decode())
+        return self.marker in self.passed
+
     def _flush_largest(self) -> int:
-        largest = max(self._rows.values(), key=lambda rows: rows.size)
-        size = largest.size
-        largest.flush()
-        return size
+        """Returns what is still held: counted anew, or errors would add up over a long stream."""
+        max(self._rows.values(), key=lambda rows: rows.size).flush()
+        return sum(rows.size for rows in self._rows.values())

@@ -25,6 +25,7 @@ select leaf.root::bigint, c.relname::text, c.relkind::text, c.relpersistence::te
             where i.indrelid = c.oid
               and case c.relreplident when 'd' then i.indisprimary
                                       when 'i' then i.indisreplident end
+              and i.indimmediate
            ), '{}')
 from leaf join pg_class c on c.oid = leaf.relid
 """

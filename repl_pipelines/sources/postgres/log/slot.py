@@ -101,9 +101,14 @@ def read_slot(connection: Connection, name: str) -> Slot | None:
     )
 
 
+def confirmed(connection: Connection, name: str) -> int:
+    """Where the slot's stream begins: commits before this position are gone from it."""
+    slot = read_slot(connection, name)
+    return slot.confirmed if slot else 0
+
+
 def ensure_slot(connection: Connection, source: str, name: str) -> None:
     """Make the slot if there is none, and anew if the server has invalidated it."""
-    _check_server(connection, source)
     slot = read_slot(connection, name)
     if slot and slot.lost and not slot.active:
         drop_slot(connection, name)
@@ -161,7 +166,7 @@ def ensure_publication(
                 table.name: GrantMissing(
                     f"{table.name} is not in publication {name} of source {source!r}, and the role"
                     f" may not add it: {why}.",
-                    f"Have the owner run: {_publish_sql(name, [table], exists=row is not None)}",
+                    f"Have the owner run: {sql}",
                 )
                 for table in missing
             }
@@ -233,7 +238,8 @@ def _publish_sql(name: str, tables: Sequence[Table], *, exists: bool) -> str:
     return f"CREATE PUBLICATION {quote(name)} FOR TABLE {names} WITH ({options});"
 
 
-def _check_server(connection: Connection, source: str) -> None:
+def check_server(connection: Connection, source: str) -> None:
+    """Refuse a server that has no log to read."""
     row = connection.execute(
         "select current_setting('wal_level'), pg_is_in_recovery()"
     ).fetchone() or ("?", False)

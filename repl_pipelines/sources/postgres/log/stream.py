@@ -8,18 +8,24 @@ import select
 import struct
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ConnStatus, ExecStatus, PGconn
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn
 
 from repl_pipelines.errors import GrantMissing, SourceUnavailable, SyncInProgress
 from repl_pipelines.model.sql import literal, quote
 
 _DATA, _KEEPALIVE = ord("w"), ord("k")
+_UNDEFINED = b"42704"  # SQLSTATE undefined_object
 _HEADER = 25  # 'w', start, end, clock
 # A process that was killed may hold the slot until the server notices.
 PATIENCE = 20.0
 SILENCE = 120.0  # seconds; the server says something every few
+
+
+class Undecodable(Exception):
+    """The slot holds changes from a time without its publication: no server can send them."""
 
 
 class LogStream:
@@ -69,7 +75,7 @@ class LogStream:
             elif size == 0:
                 self._wait()
             else:
-                raise self._error("reading the stream")
+                self._ended()
 
     def close(self) -> None:
         self._connection.finish()
@@ -90,6 +96,13 @@ class LogStream:
                 "The next sync starts again from the last published position.",
             )
         self._connection.consume_input()
+
+    def _ended(self) -> NoReturn:
+        result = self._connection.get_result()
+        said = result.error_message if result else b""
+        if result and result.error_field(DiagnosticField.SQLSTATE) == _UNDEFINED:
+            raise Undecodable(said.decode(errors="replace").splitlines()[0])
+        raise self._error("reading the stream", said)
 
     def _keep_alive(self, message: bytes, end: int) -> None:
         """Answer if asked, confirming nothing: positions of zero are ignored."""
