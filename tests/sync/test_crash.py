@@ -20,11 +20,12 @@ from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.entry import Action
-from repl_pipelines.model.table import Declaration, Table, TimePartition
+from repl_pipelines.model.table import Declaration, Mode, Table, TimePartition
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.log.slot import name_for
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync.engine import Replication
 from tests.sync.conftest import Bench
@@ -35,6 +36,7 @@ DECLARATIONS = (
     Declaration("orders", cursor="updated_at"),
     Declaration("lines"),  # mode full
     Declaration("events", partition=TimePartition("at", start="2026-11-01")),
+    Declaration("stock", mode=Mode.LOG),
 )
 SMALL_CHUNKS = Protection(chunk=16 * 8192)
 # A child is forked from a server that has imported everything and started no thread.
@@ -42,11 +44,14 @@ CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload([__name__])
 
 FIRST = [
-    *("sync.claimed", "sync.snapshot", "lake.uploaded", "sync.part_uploaded"),
+    *("sync.claimed", "sync.snapshot", "log.drained", "lake.uploaded", "sync.part_uploaded"),
     *("sync.before_proof", "sync.before_commit", "lake.committed", "sync.committed"),
     *("sync.before_journal", "journal.uploaded", "journal.written", "sync.published"),
+    "log.acknowledged",
 ]
-PUBLISHED = {"journal.written", "sync.published", "fold.uploaded", "fold.committed"}
+PUBLISHED = {
+    *("journal.written", "sync.published", "log.acknowledged", "fold.uploaded", "fold.committed")
+}
 
 
 @pytest.fixture
@@ -58,6 +63,8 @@ def shop(bench: Bench) -> Bench:
         "create table lines (order_id bigint, line_no int, amount bigint, pad text,"
         " primary key (order_id, line_no))",
         "create table events (order_id bigint, at timestamptz, what text)",
+        "create table stock (id bigint primary key, amount bigint)",
+        "insert into stock select i, i from generate_series(1, 300) i",
         "insert into lines select o, l, o * 10 + l, repeat('x', 500)"
         " from generate_series(1, 300) o, generate_series(1, 2) l",
         "insert into orders select order_id, sum(amount), 'n' from lines group by 1",
@@ -68,7 +75,7 @@ def shop(bench: Bench) -> Bench:
 
 
 def change(shop: Bench, turn: int) -> None:
-    """One transaction over all three tables; the deletion does not touch the cursor."""
+    """One transaction over all tables; the deletion does not touch the cursor."""
     old, gone, new = 10 + turn, 100 + turn, 1000 + turn
     shop.sql(
         "begin",
@@ -77,6 +84,8 @@ def change(shop: Bench, turn: int) -> None:
         f"insert into events values ({new}, '2026-11-02 12:00+00', 'new')",
         f"update lines set amount = amount + 7 where order_id = {old} and line_no = 1",
         f"update orders set total = total + 7, updated_at = now() where id = {old}",
+        f"update stock set id = -id where id = {gone}",
+        f"update stock set amount = amount + 7 where id = {old}",
         f"delete from lines where order_id = {gone}",
         f"delete from orders where id = {gone}",
         f"delete from events where order_id = {gone}",
@@ -191,6 +200,7 @@ def test_killed_in_a_first_sync(shop: Bench) -> None:
         if turn % 2:  # the source has moved on when the next sync finds what was left behind
             change(shop, turn)
         settle(replication, source_rows(shop, tables), tables)
+        shop.sql(f"select pg_drop_replication_slot('{name_for(lake.source)}')")
 
 
 def test_killed_in_a_later_sync(shop: Bench) -> None:
