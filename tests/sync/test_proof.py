@@ -60,6 +60,8 @@ FOUND = {
     "case": {("unequal", "id=7", "note", "note 7", "NOTE 7")},
     "minus zero": {("unequal", "id=11", "x", "0.0", "-0.0")},
 }
+# Alone in a replica; test_repair.py plants all kinds in each copy, together and under writers.
+ALONE = ("row deleted", "empty for NULL", "rows swapped", "minus zero")
 # DuckDB skips an update to a value that compares equal: it takes a detour by another one.
 DETOUR = "UPDATE t SET x = 1 WHERE id = 11"
 
@@ -129,7 +131,7 @@ def assert_found(replication: Replication, copy: str, damage: str) -> None:
     )
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ALONE)
 def test_damage_in_the_duckdb_replica_is_found(
     copies: tuple[Bench, Replication], damage: str
 ) -> None:
@@ -151,7 +153,7 @@ def test_damage_in_the_duckdb_replica_is_found(
     assert replication.prove(fresh=False).proven
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ALONE)
 def test_damage_in_the_postgres_replica_is_found(
     copies: tuple[Bench, Replication], damage: str
 ) -> None:
