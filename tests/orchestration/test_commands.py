@@ -65,8 +65,8 @@ def test_a_fresh_clone_scaffolds_checks_and_loads_without_a_database(copy: Path)
 def test_a_typing_error_is_found_by_dg_check_yaml_with_its_line(copy: Path) -> None:
     yaml = copy / "assets" / "shop" / "defs.yaml"
     lines = yaml.read_text().splitlines()
-    [number] = [i for i, line in enumerate(lines, 1) if "name: orders" in line]
-    yaml.write_text(yaml.read_text().replace("orders, cursor:", "orders, cursr:"))
+    [number] = [i for i, line in enumerate(lines, 1) if "name: customers" in line]
+    yaml.write_text(yaml.read_text().replace("customers, cursor:", "customers, cursr:"))
     checked = run(copy, "dg", "check", "yaml")
     assert checked.returncode != 0
     assert f"defs.yaml:{number}" in checked.stdout + checked.stderr

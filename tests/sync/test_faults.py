@@ -227,8 +227,9 @@ def test_lost_partitions_are_healed_one_by_one(events: Bench) -> None:
     files = [key for key in stored(events, "public/events/") if key.endswith(".parquet")]
     days = ["2026-11-01", "2026-11-03"]
     lose(events, *[key for key in files if any(day in key for day in days)])
-    with pytest.raises(LakeDamaged, match=rf"public\.events: .*{days[0]}.*is missing"):
-        replication.prove(fresh=False)
+    error = replication.prove(fresh=False).failed[EVENTS]
+    assert isinstance(error, LakeDamaged)
+    assert days[0] in str(error)
     for day in days:
         assert replication.sync(partitions={EVENTS: [day]}).failed == {}
     assert replication.prove(fresh=False).proven

@@ -11,6 +11,7 @@ SLOTS = "select count(*) from pg_replication_slots where slot_name = 'repl_pipel
 
 def fill(bench: Bench) -> None:
     bench.sql(
+        "set synchronous_commit = on",  # what is committed is in the log at once
         "create table t (id int primary key, note text)",
         "insert into t select i, repeat('x', 500) from generate_series(1, 4000) i",
     )
