@@ -115,16 +115,18 @@ def _counts(table: Table, mismatches: Iterable[Mismatch]) -> dict[Kind, int]:
 def _descend(reference: Side, copy: Side, roots: Buckets, depth: Depth) -> Leaves:
     """Cut the differing buckets until few enough rows are left, or no cut helps."""
     selection, rest, of = roots, 0, roots.of
-    before: int | None = None
+    before = (0, 0)
     while True:
         source, own = reference.figures(selection, of), copy.figures(selection, of)
         found = differences(source, own)
         rows = sum(map(_rows, found))
-        if rows <= depth.rows or of * depth.fanout > _FINEST or rows == before:
+        helped = (rows, len(found)) != before
+        if rows <= depth.rows or of * depth.fanout > _FINEST or not helped:
             break
         rest += max(0, len(found) - depth.buckets)
         numbers = tuple(int(one.group) for one in found[: depth.buckets])
-        selection, of, before = replace(roots, numbers=numbers, of=of), of * depth.fanout, rows
+        before = (rows, len(numbers))
+        selection, of = replace(roots, numbers=numbers, of=of), of * depth.fanout
     kept = _few_enough(found, depth)
     numbers = tuple(int(one.group) for one in kept)
     return Leaves(replace(roots, numbers=numbers, of=of), rest + len(found) - len(kept))
