@@ -14,6 +14,7 @@ POINTS = (
     "sync.rolled_forward",  # a sync killed before its journal left commits: they are met again
     "lake.uploaded",  # after each file of a table
     "sync.part_uploaded",
+    "sync.piece_kept",  # a piece of a large table will not be read again
     "sync.before_repair",
     "sync.before_proof",
     "sync.before_commit",

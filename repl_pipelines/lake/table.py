@@ -22,6 +22,7 @@ from repl_pipelines.lake.columns import check_columns, delta_schema, user_column
 from repl_pipelines.lake.fold import Fold, FoldPolicy
 from repl_pipelines.lake.locations import data_path
 from repl_pipelines.lake.log import Commit, LakeFile, Log
+from repl_pipelines.lake.pending import Pending
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry
@@ -142,6 +143,10 @@ class LakeTable:
             files.append(LakeFile(path, part.stat().st_size, rows, layer, partition))
             reach("lake.uploaded")
         return files
+
+    def pending(self, batch: int, shape: str) -> Pending:
+        """Pieces of a copy under way that is to become this batch."""
+        return Pending(self._store, self._log.location, batch, shape)
 
     def discard(self, files: Iterable[LakeFile]) -> None:
         """Delete uploaded files that no commit names."""

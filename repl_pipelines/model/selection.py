@@ -50,4 +50,11 @@ class Keys:
     keys: tuple[tuple[str, ...], ...]
 
 
-Selection = Everything | Since | Partitions | Range | Buckets | Keys
+@dataclass(frozen=True)
+class Piece:
+    """Rows in one stretch of the table, as `Snapshot.pieces` names it; opaque to others."""
+
+    name: str
+
+
+Selection = Everything | Since | Partitions | Range | Buckets | Keys | Piece

@@ -9,7 +9,7 @@ from typing import Protocol
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
-from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Declaration, Table, TableName
 
@@ -120,6 +120,13 @@ class Snapshot(Protocol):
         Each row also gets the constant columns of `stamp`. Memory and disk are bounded by
         settings, not by the table. Close it: then nothing is read or written any more. Raises
         ValueNotRepresentable, SourceUnavailable.
+        """
+        ...
+
+    def pieces(self, table: Table, done: Collection[Piece]) -> Sequence[Piece]:
+        """The table in stretches that can be read one by one, less those of another snapshot.
+
+        A row may have moved between two snapshots, from one stretch to another.
         """
         ...
 

@@ -13,7 +13,7 @@ from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
 from repl_pipelines.model.selection import Buckets, Everything, Range, Since
 from repl_pipelines.model.sql import literal, quote
-from repl_pipelines.model.table import Deletes
+from repl_pipelines.model.table import Deletes, Table
 from repl_pipelines.proof import checksum
 from repl_pipelines.proof.lake_figures import texts
 from repl_pipelines.sync.copy import commit, copy_whole
@@ -55,19 +55,41 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
 
 def reconcile(work: Work, batch: Batch, horizon: str | None) -> list[Entry]:
     """Compare the copy, with `batch`, to the snapshot; append what differs; prove it all."""
-    buckets = bucket_count(work.table.rows)
-    source = work.snapshot.figures(work.table, Everything(), buckets=buckets)
-    copy = work.figures(batch.files, work.replaced, buckets=buckets)
-    found = tuple(int(d.group) for d in differences(source, copy))
-    if len(found) > max(WHOLESALE * buckets, FEW) and not work.mend:
+    source, copy = compare(work, batch)
+    found = differing(source, copy)
+    if wholesale(work.table, found) and not work.mend:
         work.misfits.clear()  # they are met again among all rows
         return copy_whole(work, source.coarsened(COARSE))
-    if found:
-        batch.reconciled = _repair(work, batch, Buckets(found, buckets))
-        refuse_beyond(work, batch.reconciled, source.total.rows)
-        copy = work.figures(batch.files, work.replaced, buckets=buckets)
-    work.prove(source, copy, "the copy after reconciliation")
+    heal(work, batch, source, found)
     return publish(work, batch, horizon, source.coarsened(COARSE))
+
+
+def compare(work: Work, batch: Batch) -> tuple[Figures, Figures]:
+    """Figures by bucket of the source, and of the copy with `batch`."""
+    buckets = bucket_count(work.table.rows)
+    source = work.snapshot.figures(work.table, Everything(), buckets=buckets)
+    return source, work.figures(batch.files, work.replaced, buckets=buckets)
+
+
+def differing(source: Figures, copy: Figures) -> tuple[int, ...]:
+    """The buckets in which they differ."""
+    return tuple(int(d.group) for d in differences(source, copy))
+
+
+def wholesale(table: Table, found: Sequence[int]) -> bool:
+    """Whether so many buckets differ that a copy costs less than their repair."""
+    return len(found) > max(WHOLESALE * bucket_count(table.rows), FEW)
+
+
+def heal(work: Work, batch: Batch, source: Figures, found: tuple[int, ...]) -> None:
+    """Append what differs in these buckets, and prove that nothing does any more."""
+    if not found:
+        return
+    buckets = bucket_count(work.table.rows)
+    batch.reconciled = _repair(work, batch, Buckets(found, buckets))
+    refuse_beyond(work, batch.reconciled, source.total.rows)
+    copy = work.figures(batch.files, work.replaced, buckets=buckets)
+    work.prove(source, copy, "the copy after reconciliation")
 
 
 def copy_range(work: Work, selection: Range) -> list[Entry]:

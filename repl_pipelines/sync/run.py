@@ -20,11 +20,12 @@ from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.scratch import scratch_folder
 from repl_pipelines.sources.contract import Changes, Snapshot, Source
 from repl_pipelines.sync.changes import Batch, copy_range, reconcile, sync_cursor
-from repl_pipelines.sync.copy import check_key, copy_full, copy_whole
+from repl_pipelines.sync.copy import check_key, copy_full
 from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.partition import sync_partitions
 from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.report import Report, SyncReport
+from repl_pipelines.sync.resume import copy_table
 from repl_pipelines.sync.snapshots import Hold
 from repl_pipelines.sync.upkeep import upkeep
 from repl_pipelines.sync.work import Mend, Past, Work
@@ -221,7 +222,7 @@ class SyncRun:
         again = self.request.recopy.get(table.name)
         whole = work.past.whole
         if whole is None or whole.shape != table.fingerprint or isinstance(again, Everything):
-            return copy_whole(work)
+            return copy_table(work)
         if table.mode is Mode.LOG and changes:
             if again:
                 changes = replace(changes, gap="it was asked for")

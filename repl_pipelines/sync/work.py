@@ -15,7 +15,7 @@ from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.table import LakeFile, LakeTable, Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
-from repl_pipelines.model.selection import Everything, Selection
+from repl_pipelines.model.selection import Everything, Piece, Selection
 from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.lake_figures import lake_figures
@@ -56,7 +56,10 @@ class Mend:
 
 @dataclass
 class Work:
-    """One table in one sync; cause: why, where it is not the ordinary course."""
+    """One table in one sync.
+
+    cause: why, where it is not the ordinary course; anew: the copy is replaced as a whole
+    """
 
     table: Table
     lake: LakeTable
@@ -67,6 +70,7 @@ class Work:
     report: Report
     cause: str = ""
     mend: Mend | None = None
+    anew: bool = False
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0
     bytes: int = 0
@@ -80,7 +84,9 @@ class Work:
 
     @property
     def replaced(self) -> Replace:
-        """What a batch of changes removes: files that cannot be read."""
+        """What a batch of changes removes: all, or files that cannot be read."""
+        if self.anew:
+            return Replace.TABLE
         return Replace(paths=self.mend.lost) if self.mend else Replace.NOTHING
 
     def read(self, selection: Selection) -> list[Path]:
@@ -180,7 +186,7 @@ class Work:
             "_rp_position": position.order,
             "_rp_time": position.at,
         }
-        if isinstance(selection, Everything):
+        if isinstance(selection, Everything | Piece):
             self._expected = self.table.rows
         self.progress("reading")
         with closing(self.snapshot.extract(self.table, selection, self.directory, stamp)) as parts:

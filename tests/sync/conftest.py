@@ -13,7 +13,7 @@ from repl_pipelines.replicas import postgres
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
-from repl_pipelines.sync import changes, copy, run, work
+from repl_pipelines.sync import changes, copy, resume, run, work
 from repl_pipelines.sync.engine import Replication
 from tests.servers import Bucket
 
@@ -99,7 +99,7 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
             if name == point and planned:
                 planned.pop()()
 
-        for module in (run, work, copy, changes, postgres):
+        for module in (run, work, copy, changes, resume, postgres):
             monkeypatch.setattr(module, "reach", reach)
 
     return plan

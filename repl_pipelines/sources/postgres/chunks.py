@@ -1,6 +1,7 @@
 """Tables in ranges of their rows' places: what one statement reads, and one worker holds."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Of the largest leaf; bytes of all, with what is stored out of line. Nothing for views.
@@ -12,6 +13,7 @@ from (select {oid}::regclass union all select relid from pg_partition_tree({oid}
 
 
 TUPLES = 2048  # more than the largest page holds
+PIECE = 4  # chunks in a piece that is kept when a copy is killed
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,16 @@ class Chunk:
 
     first: int = 0
     last: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Chunk":
+        """From its `text`."""
+        first, last = text.split("-")
+        return cls(int(first), int(last) if last else None)
+
+    @property
+    def text(self) -> str:
+        return f"{self.first}-{'' if self.last is None else self.last}"
 
     @property
     def sql(self) -> str:
@@ -44,13 +56,30 @@ class Chunk:
 WHOLE = Chunk()
 
 
-def cut(pages: int, size: int, limit: int) -> list[Chunk]:
-    """A table of so many pages and bytes in chunks of about `limit` bytes, each of whole pages."""
+def cut(pages: int, size: int, limit: int, within: Chunk = WHOLE) -> list[Chunk]:
+    """A table of so many pages and bytes, or a part of it, in chunks of about `limit` bytes.
+
+    Each is of whole pages.
+    """
     step = max(1, math.ceil(pages / max(1, math.ceil(size / limit)))) * TUPLES
-    starts = range(0, pages * TUPLES, step)
+    end = pages * TUPLES if within.last is None else within.last
+    starts = range(within.first, end, step)
     if len(starts) < 2:
-        return [WHOLE]
-    return [*(Chunk(s, s + step) for s in starts[:-1]), Chunk(starts[-1])]
+        return [within]
+    return [*(Chunk(s, s + step) for s in starts[:-1]), Chunk(starts[-1], within.last)]
+
+
+def gaps(done: Iterable[Chunk]) -> list[Chunk]:
+    """What a table has besides these."""
+    found: list[Chunk] = []
+    first = 0
+    for chunk in sorted(done, key=lambda one: one.first):
+        if chunk.first > first:
+            found.append(Chunk(first, chunk.first))
+        if chunk.last is None:
+            return found
+        first = max(first, chunk.last)
+    return [*found, Chunk(first)]
 
 
 def _ctid(place: int) -> str:

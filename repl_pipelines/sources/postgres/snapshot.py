@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,12 @@ from repl_pipelines.errors import (
 from repl_pipelines.model.column import Family
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
-from repl_pipelines.model.selection import Selection
+from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant, literal, quote
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.sources.contract import Changes, Part
 from repl_pipelines.sources.postgres import horizon, statements, unchanged
-from repl_pipelines.sources.postgres.chunks import PAGES, WHOLE, Chunk, cut
+from repl_pipelines.sources.postgres.chunks import PAGES, PIECE, WHOLE, Chunk, cut, gaps
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.readers import Readers, server_words
@@ -98,6 +98,13 @@ class PostgresSnapshot:
             for part in parts
             for group, n, s1, s2 in part
         )
+
+    def pieces(self, table: Table, done: Collection[Piece]) -> Sequence[Piece]:
+        """See `sources.contract.Snapshot`; ranges of the table's pages."""
+        pages, size = self._size(table)
+        limit = PIECE * self._protection.chunk
+        left = gaps(Chunk.parse(piece.name) for piece in done)
+        return [Piece(c.text) for gap in left for c in cut(pages, size, limit, gap)]
 
     def extract(
         self, table: Table, selection: Selection, directory: Path, stamp: Mapping[str, Constant]
@@ -178,9 +185,10 @@ class PostgresSnapshot:
                 )
 
     def _chunks(self, table: Table, selection: Selection) -> list[Chunk]:
-        if self._sql(table).where(selection) != "true":
+        within = Chunk.parse(selection.name) if isinstance(selection, Piece) else WHOLE
+        if self._sql(table).where(selection) != within.sql:
             return [WHOLE]  # an index serves these
-        return cut(*self._size(table), self._protection.chunk)
+        return cut(*self._size(table), self._protection.chunk, within)
 
     def _size(self, table: Table) -> tuple[int, int]:
         [(pages, size)] = self._query(table, PAGES.format(oid=int(table.identity)))

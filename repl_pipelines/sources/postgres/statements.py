@@ -10,6 +10,7 @@ from repl_pipelines.model.selection import (
     Everything,
     Keys,
     Partitions,
+    Piece,
     Range,
     Selection,
     Since,
@@ -19,6 +20,7 @@ from repl_pipelines.model.table import Table
 from repl_pipelines.proof import checksum
 from repl_pipelines.proof.checksum import Form
 from repl_pipelines.sources.postgres import horizon
+from repl_pipelines.sources.postgres.chunks import Chunk
 from repl_pipelines.sources.postgres.types import canonical, misfit, read_expression
 
 MISFIT = "repl_pipelines misfit"
@@ -98,6 +100,8 @@ class Statements:
                 return f"{partition_predicate('postgres', self.table, partitions)} AND {condition}"
             case Keys(keys):
                 return self._among(keys)
+            case Piece(name):
+                return Chunk.parse(name).sql
 
     def _among(self, keys: Sequence[Sequence[str]]) -> str:
         """An index serves it: the planner knows the length of constant arrays."""
