@@ -8,7 +8,9 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import dropwhile, takewhile
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 from repl_pipelines.errors import DeclarationError, ReplicationError
 from repl_pipelines.lake.evidence import EvidenceChain
 from repl_pipelines.lake.store import Store
-from repl_pipelines.proof.evidence import verify
+from repl_pipelines.proof.evidence import Told, verify
 
 Records = Iterator[tuple[str, bytes]]
 
@@ -39,14 +41,24 @@ def _verify(place: str, begins: str | None, ends: str | None) -> int:
         raise DeclarationError("These are several chains.", "Name the folder of one table.")
     good = bool(chains)
     for name, records in chains.items():
-        found = verify(records, begins=begins, ends=ends)
+        told = Counter[str]()
+        found = verify(_counted(records, told), begins=begins, ends=ends)
         span = f"{name}: records {found.before.number + 1} to {found.last.number}"
         print(f"{span}, begins with {found.before.hash}, ends with {found.last.hash}")
-        print(f"BROKEN {found.broken}" if found.broken else "unbroken")
+        verdicts = ", ".join(f"{told[verdict]} {verdict}" for verdict in Told)
+        print(f"BROKEN {found.broken}" if found.broken else f"unbroken: {verdicts}")
         good = good and not found.broken and found.last.number > 0
     if not chains:
         print(f"{place}: no records", file=sys.stderr)
     return 0 if good else 1
+
+
+def _counted(records: Records, told: Counter[str]) -> Records:
+    """The records, while the verdicts of those read are counted."""
+    for name, content in records:
+        with suppress(ValueError, TypeError, KeyError):  # what is wrong is told by `verify`
+            told.update(str(proof["verdict"]) for proof in json.loads(content)["proofs"])
+        yield name, content
 
 
 def _export(place: str, since: datetime, until: datetime) -> int:

@@ -21,7 +21,7 @@ from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sources.contract import LogStatus
 from repl_pipelines.sync.prove import LAKE
-from repl_pipelines.sync.report import Proof
+from repl_pipelines.sync.report import Proof, Uncompared
 
 PROVEN = "proven"
 LAG = "lag"
@@ -216,4 +216,20 @@ def equal(plan: Plan, proof: Proof, read_sql: str) -> dg.AssetCheckEvaluation:
         partition=proof.partition or None,
         severity=ERROR,
         metadata={**proof_metadata(proof), **found_metadata(plan, [proof], read_sql)},
+    )
+
+
+def uncompared(plan: Plan, gap: Uncompared) -> dg.AssetCheckEvaluation:
+    """Yellow: whether the copy is equal is not known, so the check does not stay what it was."""
+    return dg.AssetCheckEvaluation(
+        asset_key=plan.key(VALIDATION, gap.table),
+        check_name=equal_name(gap.copy),
+        passed=False,
+        partition=gap.partition,
+        severity=WARN,
+        description=f"Could not be compared. {gap.error}",
+        metadata={
+            "error": type(gap.error).__name__,
+            **({"evidence": str(gap.evidence)} if gap.evidence else {}),
+        },
     )

@@ -13,7 +13,7 @@ from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.replicas.contract import Applied
 from repl_pipelines.sources.contract import LogStatus
-from repl_pipelines.sync.report import Proof, SyncReport
+from repl_pipelines.sync.report import Proof, SyncReport, Uncompared
 
 Metadata = Mapping[str, Any]
 _SHOWN = 100  # differing groups in one table of metadata; the count tells how many there are
@@ -190,3 +190,20 @@ def proof_table(proofs: Iterable[Proof]) -> dg.TableMetadataValue:
         for proof in proofs
     ]
     return dg.MetadataValue.table(records)
+
+
+def uncompared_metadata(gaps: Iterable[Uncompared]) -> Metadata:
+    """What could not be compared, and why; nothing where all could."""
+    records = [
+        dg.TableRecord(
+            {
+                "table": str(gap.table),
+                "copy": gap.copy,
+                "partition": gap.partition or "",
+                "reason": str(gap.error),
+                "evidence": str(gap.evidence),
+            }
+        )
+        for gap in gaps
+    ]
+    return {"could not be compared": dg.MetadataValue.table(records)} if records else {}

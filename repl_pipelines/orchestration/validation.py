@@ -5,17 +5,21 @@ from typing import Any
 
 import dagster as dg
 
-from repl_pipelines.errors import ReplicationError, TerminalError
+from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.orchestration import checks, specs
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
-from repl_pipelines.orchestration.metadata import position_metadata, proof_table
+from repl_pipelines.orchestration.metadata import (
+    position_metadata,
+    proof_table,
+    uncompared_metadata,
+)
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sync.prove import Verdict
-from repl_pipelines.sync.report import Proof
+from repl_pipelines.sync.report import Proof, Uncompared
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 _HISTORY = 1000  # evaluations of a check that are looked through for partitions found unequal
@@ -74,32 +78,39 @@ class _ValidationRun:
     def whole(self) -> Results:
         """Any selection of tables; ranged ones belong to the layer as a whole."""
         tables = self.plan.chosen(VALIDATION, self.context.selected_asset_keys)
-        proofs = self._prove(list(tables))
+        verdict = self._prove(list(tables))
+        proofs = verdict.proofs
         for table in tables.values():
             own = [proof for proof in proofs if proof.table == table.name]
+            gaps = [gap for gap in verdict.uncompared if gap.table == table.name]
             if table.mode is Mode.PARTITION:
-                self._log_news(table, own)
+                self._log_news(table, own, gaps)
                 continue
             yield from (checks.result(checks.equal(self.plan, proof, self.sql)) for proof in own)
-            if own and self._told_equal(own):
+            yield from (checks.result(checks.uncompared(self.plan, gap)) for gap in gaps)
+            if own and self._told_equal(own) and not gaps:
                 key = self.plan.key(VALIDATION, table.name)
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(own))
         whole = self.plan.names.whole(VALIDATION)
         if whole in self.context.selected_asset_keys and proofs:
-            if all(proof.proven for proof in proofs):
+            if verdict.proven:
                 yield dg.MaterializeResult(asset_key=whole, metadata=_metadata(proofs))
             else:
-                self.context.log_event(dg.AssetObservation(whole, metadata=self._evidence(proofs)))
+                metadata = {**self._evidence(proofs), **uncompared_metadata(verdict.uncompared)}
+                self.context.log_event(dg.AssetObservation(whole, metadata=metadata))
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
         """Partitions are reported one by one: a result would count for all of them."""
         keys = list(self.context.partition_keys)
         lake = self.plan.key(self.plan.names.lake, table.name)
-        proofs = self._prove([table.name], {table.name: keys})
+        verdict = self._prove([table.name], {table.name: keys})
+        for gap in verdict.uncompared:
+            checks.record(self.context, checks.uncompared(self.plan, gap))
         for partition in keys:
-            own = [proof for proof in proofs if proof.partition == partition]
-            if not own:
+            own = [proof for proof in verdict.proofs if proof.partition == partition]
+            gaps = [gap for gap in verdict.uncompared if gap.partition == partition]
+            if not own and not verdict.uncompared:
                 self.outcome.failed(
                     f"{table.name}/{partition}",
                     TerminalError(
@@ -107,14 +118,14 @@ class _ValidationRun:
                         f"Materialize the partition of {lake.to_user_string()} first.",
                     ),
                 )
-            elif self._log_proofs(own):
+            elif own and self._log_proofs(own) and not gaps:
                 self._log_equal(own)
         self.outcome.raise_failures()
         yield from ()
 
     def _prove(
         self, tables: list[TableName], partitions: dict[TableName, list[str]] | None = None
-    ) -> Sequence[Proof]:
+    ) -> Verdict:
         run = self.context.run.run_id
         try:
             verdict = self.engine.prove(tables, partitions=partitions, run=run)
@@ -122,9 +133,13 @@ class _ValidationRun:
                 verdict = self._repaired(tables, verdict)
         except ReplicationError as error:
             self.outcome.failed("validation", error)
-            return ()
+            copies = () if isinstance(error, SyncInProgress) else checks.copies(self.plan)
+            gaps = [Uncompared(table, None, copy, error) for table in tables for copy in copies]
+            return Verdict((), {}, uncompared=tuple(gaps))
         self.outcome.tables_failed(verdict.failed)
-        return verdict.proofs
+        for replica, error in verdict.unreached.items():
+            self.outcome.failed(replica, error)
+        return verdict
 
     def _repaired(self, tables: list[TableName], found: Verdict) -> Verdict:
         """Heal what a validation found; the verdict is that of the proof that follows."""
@@ -165,8 +180,10 @@ class _ValidationRun:
         event = dg.AssetMaterialization(key, partition=partition, metadata=_metadata(proofs))
         self.context.log_event(event)
 
-    def _log_news(self, table: Table, proofs: Sequence[Proof]) -> None:
+    def _log_news(self, table: Table, proofs: Sequence[Proof], gaps: Sequence[Uncompared]) -> None:
         """All partitions were proven; those whose verdict is not the recorded one are recorded."""
+        for gap in gaps:
+            checks.record(self.context, checks.uncompared(self.plan, gap))
         key = self.plan.key(VALIDATION, table.name)
         green = self.context.instance.get_materialized_partitions(key) - self._red(key)
         by_partition: dict[str, list[Proof]] = {}
@@ -174,7 +191,7 @@ class _ValidationRun:
             by_partition.setdefault(proof.partition or "", []).append(proof)
         for partition, own in sorted(by_partition.items()):
             equal = all(proof.proven for proof in own)
-            if not (equal and partition in green) and self._log_proofs(own):
+            if not (equal and partition in green) and self._log_proofs(own) and not gaps:
                 self._log_equal(own)
 
     def _red(self, key: dg.AssetKey) -> set[str]:

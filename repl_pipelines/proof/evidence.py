@@ -8,9 +8,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 BEGINNING = "0" * 64  # what the first record carries
+
+
+class Told(StrEnum):
+    """What a record tells of a copy. Not to be able to compare is an error, not a difference."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True)

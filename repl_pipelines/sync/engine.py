@@ -5,8 +5,8 @@ A sync claims its tables, opens one snapshot, brings every table's lake copy to 
 Replicas are moved from the lake alone. docs/exactness.md explains why the order matters.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -23,10 +23,10 @@ from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.replicas.contract import Applied, Replica
 from repl_pipelines.scratch import sweep
 from repl_pipelines.sources.contract import Snapshot, Source
+from repl_pipelines.sync import evidence
 from repl_pipelines.sync.compare import compare
-from repl_pipelines.sync.evidence import recorded
 from repl_pipelines.sync.findings import keep
-from repl_pipelines.sync.hold import Scope
+from repl_pipelines.sync.hold import LAKE, Scope
 from repl_pipelines.sync.prove import Verdict, prove
 from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, repair
 from repl_pipelines.sync.report import Report, SyncReport
@@ -125,7 +125,9 @@ class Replication:
         """Hold every copy of these tables against the source; see `sync.prove`."""
         partitions = partitions or {}
         wanted = None if tables is None and not partitions else {*(tables or ()), *partitions}
-        return self._prove(self._scope(wanted, partitions, run), fresh=fresh)
+        with self._attempt(wanted, run):
+            scope = self._scope(wanted, partitions, run)
+        return self._prove(scope, fresh=fresh)
 
     def compare(self, known: Sequence[Table], run: str = "") -> Verdict:
         """Hold the copies of these tables against each other, without touching the source.
@@ -133,7 +135,7 @@ class Replication:
         known: what the tables were when they were last looked up
         """
         scope = Scope(self.lake, self.replicas, tuple(known), {}, run)
-        return self._kept(compare(scope), run)
+        return self._kept(scope, compare(scope))
 
     def repair(
         self,
@@ -152,7 +154,8 @@ class Replication:
         dry_run: prove, and say what would be healed
         found:   the proof to go by, if it was just made
         """
-        scope = self._scope(tables, {}, run)
+        with self._attempt(tables, run):
+            scope = self._scope(tables, {}, run)
         everything = {t.name for t in scope.tables}
 
         def sync(order: LakeOrder) -> SyncReport:
@@ -170,9 +173,13 @@ class Replication:
         partitions: Mapping[TableName, Collection[str]],
         run: str,
     ) -> Scope:
-        found = self.source.survey(self.declarations).tables
-        chosen = tuple(t for t in found if tables is None or t.name in tables)
-        return Scope(self.lake, self.replicas, chosen, partitions, run)
+        found = self.source.survey(self.declarations)
+        chosen = tuple(t for t in found.tables if tables is None or t.name in tables)
+        absent = dict(found.problems)
+        if tables is not None:
+            names = set(tables) - {table.name for table in chosen}
+            absent = {name: absent.get(name) or _gone(name) for name in names}
+        return Scope(self.lake, self.replicas, chosen, partitions, run, absent)
 
     def _prove(self, scope: Scope, *, fresh: bool) -> Verdict:
         with ExitStack() as stack:
@@ -185,14 +192,31 @@ class Replication:
             def snapshot() -> AbstractContextManager[Snapshot]:
                 return nullcontext(hold.held) if hold.held else self.source.snapshot(())
 
-            scope = replace(scope, source=snapshot, damaged={})
-            verdict = prove(scope, sync if fresh else None)
-        return self._kept(verdict, scope.run)
+            scope = replace(scope, source=snapshot, damaged={}, unreached={})
+            with self._attempt([*(t.name for t in scope.tables), *scope.absent], scope.run):
+                verdict = prove(scope, sync if fresh else None)
+        return self._kept(scope, verdict)
 
-    def _kept(self, verdict: Verdict, run: str) -> Verdict:
+    def _kept(self, scope: Scope, verdict: Verdict) -> Verdict:
         """The verdict, once the lake has what it found and the record that it was found."""
-        keep(self.lake.differences, run, verdict.proofs)
-        return replace(verdict, proofs=recorded(self.lake, run, verdict.proofs))
+        keep(self.lake.differences, scope.run, verdict.proofs)
+        failed = {**scope.absent, **verdict.failed}
+        return evidence.recorded(scope, replace(verdict, failed=failed))
+
+    @contextmanager
+    def _attempt(self, tables: Collection[TableName] | None, run: str) -> Iterator[None]:
+        """An attempt to prove that ends in an error is recorded, too. tables: None for all."""
+        try:
+            yield
+        except ReplicationError as error:
+            with suppress(ReplicationError):  # the store itself may be what failed
+                names = self._copied() if tables is None else tables
+                evidence.failed(self.lake, run, names, (LAKE, *self.replicas), error)
+            raise
+
+    def _copied(self) -> list[TableName]:
+        """Tables that the lake has, in case that the source cannot be asked."""
+        return sorted({name for name, _ in self.lake.journal.heads()})
 
     def _problems(
         self, problems: Mapping[TableName, ReplicationError], request: Request, chosen: list[Table]
@@ -215,3 +239,10 @@ class Replication:
             f"{name} is being synced by {self.source.holder(name)}.",
             "It goes on, this one gives way: run again later.",
         )
+
+
+def _gone(table: TableName) -> TableNotFound:
+    return TableNotFound(
+        f"{table} is not in the source any more, or no longer declared: it cannot be proven.",
+        "Its copies stay as they are; look the source's tables up again if that is meant.",
+    )

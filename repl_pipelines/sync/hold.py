@@ -26,8 +26,10 @@ class Scope:
     """What is to be proven, and with what.
 
     partitions: only these of a table; a table not named there: all
+    absent:     tables that were asked for and the source does not have as declared, and why
     source:     opens a snapshot to tell rows by, where no copy can
     damaged:    tables whose lake could not be read, filled in on the way
+    unreached:  replicas that could not be looked at, likewise
     """
 
     lake: Lake
@@ -35,11 +37,15 @@ class Scope:
     tables: tuple[Table, ...]
     partitions: Mapping[TableName, Collection[str]]
     run: str
+    absent: Mapping[TableName, ReplicationError] = field(
+        default_factory=dict[TableName, ReplicationError]
+    )
     source: Callable[[], AbstractContextManager[Snapshot]] | None = None
     depth: Depth = field(default_factory=Depth)
     damaged: dict[TableName, ReplicationError] = field(
         default_factory=dict[TableName, ReplicationError]
     )
+    unreached: dict[str, ReplicationError] = field(default_factory=dict[str, ReplicationError])
 
     @property
     def readable(self) -> tuple[Table, ...]:
@@ -52,6 +58,9 @@ def recorded(scope: Scope, heads: Heads) -> Recorded:
     found: Recorded = []
     for table in scope.readable:
         wanted = scope.partitions.get(table.name)
+        parts = {key for name, key in heads if name == table.name and key is not None}
+        if table.partition and not parts:
+            wanted = wanted or ("",)  # a table without rows; those of other partitions are strays
         for (name, key), published in sorted(heads.items(), key=lambda item: str(item[0])):
             ours = name == table.name and (key is None) == (table.partition is None)
             asked = key is None or wanted is None or key in wanted

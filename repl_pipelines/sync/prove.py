@@ -8,13 +8,13 @@ computed inside that snapshot. What differs is followed down to its rows (`sync.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, TerminalError
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sync.hold import LAKE, Scope, held_against, recorded
 from repl_pipelines.sync.locate import located
-from repl_pipelines.sync.report import Proof, SyncReport
+from repl_pipelines.sync.report import Proof, SyncReport, Uncompared
 from repl_pipelines.sync.sides import Heads, LakeView
 
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
@@ -22,25 +22,35 @@ TURNS = 20  # a replica may be overtaken by a sync while we look; then we look a
 
 @dataclass(frozen=True)
 class Verdict:
-    """What could be compared, equal or not; and what could not, and why."""
+    """What could be compared, equal or not; and what could not, and why.
+
+    failed:     tables; unreached: replicas
+    uncompared: what that comes to for each table and copy, as it was recorded; and copies that
+                there was nothing to compare with
+    """
 
     proofs: tuple[Proof, ...]
     failed: Mapping[TableName, ReplicationError]
+    unreached: Mapping[str, ReplicationError] = field(default_factory=dict[str, ReplicationError])
+    uncompared: tuple[Uncompared, ...] = ()
 
     @property
     def proven(self) -> bool:
-        return not self.failed and all(proof.proven for proof in self.proofs)
+        reached = not self.failed and not self.unreached
+        return reached and all(proof.proven for proof in self.proofs)
 
 
 def prove(scope: Scope, sync: Callable[[], SyncReport] | None) -> Verdict:
     """Prove lake and replicas; with `sync` given, also at the new snapshot it brings them to."""
     proofs = _at_rest(scope, measured=False)
     if sync is None or scope.damaged or not all(proof.proven for proof in proofs):
-        return Verdict(proofs, scope.damaged)
+        return Verdict(proofs, scope.damaged, scope.unreached)
     report = sync()
-    moved = replace(scope, tables=tuple(t for t in scope.tables if t.name not in report.failed))
+    tables = tuple(t for t in scope.tables if t.name not in report.failed)
+    replicas = {n: r for n, r in scope.replicas.items() if n not in scope.unreached}
+    moved = replace(scope, tables=tables, replicas=replicas)
     proofs = _at_rest(moved, measured=True)
-    return Verdict(proofs, {**report.failed, **moved.damaged})
+    return Verdict(proofs, {**report.failed, **moved.damaged}, moved.unreached)
 
 
 def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
@@ -56,7 +66,10 @@ def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
         raise TerminalError(f"{names}: the sync recorded no figures to prove it by.")
     proofs = _lake(scope)
     for name in scope.replicas:
-        proofs += _replica(scope, name)
+        try:
+            proofs += _replica(scope, name)
+        except ReplicationError as error:  # the other copies can be proven all the same
+            scope.unreached[name] = error
     return tuple(proofs)
 
 

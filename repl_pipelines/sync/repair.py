@@ -100,6 +100,7 @@ def repair(order: Order, prove: Prove, sync: Sync, again: Prove) -> RepairReport
         for name, error in before.failed.items()
         if not (isinstance(error, LakeDamaged) and order.wants(LAKE))
     }
+    failed |= {name: error for name, error in before.unreached.items() if order.wants(name)}
     lake, steps = _lake(order, before, failed)
     if order.dry_run:
         planned = [

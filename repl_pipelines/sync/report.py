@@ -45,6 +45,20 @@ class SyncReport:
 
 
 @dataclass(frozen=True)
+class Uncompared:
+    """A copy that was to be proven and could not be compared: an error, not a difference.
+
+    partition: where single ones were asked for; evidence: as of a proof
+    """
+
+    table: TableName
+    partition: str | None
+    copy: str
+    error: ReplicationError
+    evidence: Link | None = None
+
+
+@dataclass(frozen=True)
 class Proof:
     """A copy held against its source at one position: a value, whether equal or not.
 

@@ -9,6 +9,7 @@ from tests.orchestration.conftest import YAML
 from tests.orchestration.project import Project, failure, materialized
 
 TABLES = ("countries", "orders")
+COPIES = ("lake", "duckdb", "postgres")
 
 
 def test_a_sync_moves_everything_in_one_snapshot(project: Project) -> None:
@@ -90,6 +91,20 @@ def test_a_replica_that_fails_leaves_lake_and_the_other_replica_done(project: Pr
     done = materialized(result)
     assert {"lake/shop/orders", "postgres/shop/orders"} <= done
     assert not {key for key in done if key.startswith("duckdb/")}
+
+    result = project.job("shop_validate")  # what can be compared is; the rest is told as unknown
+    assert not result.success
+    assert "duckdb: " in failure(result)
+    for name, day in (("orders", None), ("events", "2026-11-02")):
+        verdicts = [
+            project.check(f"validation/shop/{name}", f"equal_{copy}", day) for copy in COPIES
+        ]
+        assert verdicts == ["SUCCEEDED", "NEVER" if day else "FAILED", "SUCCEEDED"]
+    evidence = project.evidence("validation/shop/orders", "equal_duckdb")
+    assert evidence["error"].value == "ReplicaUnavailable"
+    assert not {key for key in materialized(result) if key.startswith("validation/")}
+    key = dg.AssetKey(["validation", "shop", "events"])
+    assert not project.instance.get_materialized_partitions(key)
 
 
 def test_a_difference_is_red_and_shows_its_evidence(project: Project) -> None:

@@ -145,7 +145,7 @@ def test_the_command_verifies_a_folder_of_chains(
     (tmp_path / "public" / "visits" / "0000000002.json").unlink()
     assert main(["verify", str(tmp_path)]) == 1
     told = capsys.readouterr().out.splitlines()
-    assert told[1] == "unbroken"
+    assert told[1] == "unbroken: 0 equal, 0 different, 0 not compared"
     assert told[3] == "BROKEN 0000000003.json: missing: there is no record 2"
 
 
@@ -172,6 +172,29 @@ def test_the_command_takes_nothing_for_no_proof(tmp_path: Path, content: bytes |
         (tmp_path / "0000000001.json").write_bytes(content)
     assert main(["verify", str(tmp_path)]) == 1
     assert main(["verify", str(tmp_path / "nowhere")]) == 1
+
+
+# As repl_pipelines 0.1.0 wrote it before what could not be compared was recorded, too.
+FORMER = (
+    b'{"at":"2026-11-22T09:00:00+00:00","number":1,"previous":"' + BEGINNING.encode() + b'",'
+    b'"proofs":[{"copy":"lake","differing_groups":0,"differing_rows":{},"figures":{"copy":"3:00",'
+    b'"reference":"3:00"},"partition":null,"position":{"at":"2026-11-22T09:00:00+00:00","order":9,'
+    b'"token":{"lsn":"0/9"}},"reference":"source","sync":1,"verdict":"equal"}],"run":"r",'
+    b'"schema":"public","software":"repl_pipelines 0.1.0","source":"shop","table":"orders"}'
+)
+
+
+def test_former_records_verify_and_are_gone_on_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gap = {"copy": "pg", "verdict": "not compared", "error": "ReplicaUnavailable", "reason": "..."}
+    about = {"source": "shop", "schema": "public", "table": "orders", "proofs": [gap]}
+    later = record(about, link(FORMER))
+    write(tmp_path / "orders", [FORMER, later])
+    assert main(["verify", str(tmp_path), "--ends", link(later).hash]) == 0
+    assert "unbroken: 1 equal, 0 different, 1 not compared" in capsys.readouterr().out
+    write(tmp_path / "damaged", [FORMER.replace(b"3:00", b"2:00"), later])
+    assert main(["verify", str(tmp_path / "damaged")]) == 1
 
 
 def write(folder: Path, records: Chain) -> None:

@@ -6,13 +6,16 @@ import json
 from importlib.metadata import version
 
 import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
 
+from repl_pipelines.errors import LakeDamaged, ReplicaUnavailable, SourceUnavailable, TableNotFound
 from repl_pipelines.model.table import Declaration, TableName, TimePartition
 from repl_pipelines.proof.evidence import verify
 from repl_pipelines.replicas.postgres import PostgresReplica
 from tests.sync.conftest import Bench
 
-T = TableName("public", "t")
+T, OTHER = TableName("public", "t"), TableName("public", "other")
 EVENTS = TableName("public", "events")
 
 
@@ -66,3 +69,54 @@ def test_every_proof_is_recorded(bench: Bench, replica_database: str) -> None:
     assert told["differing_rows"] == {"unequal": 2}
     assert {p.evidence.number for p in second.proofs if p.evidence and p.table == T} == {2}
     assert "secret" not in json.dumps(records(bench, T))
+
+
+def told(record: dict) -> list[tuple[str, str, str]]:
+    """Copy, verdict, and the kind of error if there was one."""
+    return [(p["copy"], p["verdict"], p.get("error", "")) for p in record["proofs"]]
+
+
+def test_what_could_not_be_compared_is_recorded_with_its_reason(
+    bench: Bench, replica_database: str
+) -> None:
+    bench.sql("create table t (id int primary key)", "insert into t values (1), (2)")
+    bench.sql("create table other (at timestamptz)")  # no rows, so no partitions either
+    away = make_conninfo(replica_database, port="1")
+    days = TimePartition("at", start="2026-11-01")
+    both = Declaration("t"), Declaration("other", partition=days)
+    bench.replicas[:] = [PostgresReplica("pg", away, "shop")]
+    replication = bench.replication(*both)
+
+    verdict = replication.prove(run="replica away")
+    assert not verdict.proven
+    assert {p.copy for p in verdict.proofs} == {"lake"}  # proven all the same
+    assert isinstance(verdict.unreached["pg"], ReplicaUnavailable)
+    [record] = records(bench, T)
+    assert told(record) == [("lake", "equal", ""), ("pg", "not compared", "ReplicaUnavailable")]
+    assert record["proofs"][1]["reason"] == str(verdict.unreached["pg"])
+    assert {gap.evidence.number for gap in verdict.uncompared if gap.evidence} == {1}
+
+    bench.replicas[:] = [PostgresReplica("pg", replica_database, "shop")]
+    client = bench.store.client()
+    for key in bench.store.keys("lake/shop/public/t/"):
+        if key.endswith(".parquet"):
+            client.delete_object(Bucket=bench.bucket.name, Key=key)
+    verdict = bench.replication(*both).prove(run="file away", fresh=False)
+    assert isinstance(verdict.failed[T], LakeDamaged)
+    gaps = [(copy, "not compared", "LakeDamaged") for copy in ("lake", "pg")]
+    assert told(records(bench, T)[1]) == gaps
+    assert told(records(bench, OTHER)[1]) == [("lake", "equal", ""), ("pg", "equal", "")]
+
+    with pytest.raises(SourceUnavailable) as raised:
+        bench.replication(*both, dsn=make_conninfo(bench.dsn, port="1")).prove(run="source away")
+    gaps = [(copy, "not compared", "SourceUnavailable") for copy in ("lake", "pg")]
+    for table in (T, OTHER):
+        record = records(bench, table)[2]
+        assert (record["run"], told(record)) == ("source away", gaps)
+        assert record["proofs"][0]["reason"] == str(raised.value)
+
+    bench.sql("drop table other")
+    verdict = bench.replication(Declaration("*")).prove([OTHER], run="table away")
+    assert isinstance(verdict.failed[OTHER], TableNotFound)
+    gaps = [(copy, "not compared", "TableNotFound") for copy in ("lake", "pg")]
+    assert told(records(bench, OTHER)[3]) == gaps
