@@ -3,9 +3,11 @@
 ReplicationError
 ├── TransientError              the same call may succeed later: retried with back-off
 │   ├── SourceUnavailable       the source cannot be reached, or dropped the connection
+│   │   └── StatementTimeout    a statement took longer than the source's limit
 │   ├── TableChanged            a table was altered, truncated or re-created while it was read
 │   ├── StoreUnavailable        the object store failed, is slow, or refused for now
 │   ├── ReplicaUnavailable      the replica is locked, full or unreachable
+│   ├── ProofCutShort           a proof's time was over before it came to a table
 │   └── SyncInProgress          another sync holds one of the tables
 └── TerminalError               repeating changes nothing: somebody has to act
     ├── DeclarationError        the declaration is wrong: a name, a mode, a pattern, a collision
@@ -46,6 +48,10 @@ class SourceUnavailable(TransientError):
     """The source cannot be reached, or dropped the connection in the middle of a read."""
 
 
+class StatementTimeout(SourceUnavailable):
+    """A statement was cancelled because it took longer than `statement_timeout`."""
+
+
 class TableChanged(TransientError):
     """A table was altered, truncated or re-created while it was read; nothing was published."""
 
@@ -56,6 +62,10 @@ class StoreUnavailable(TransientError):
 
 class ReplicaUnavailable(TransientError):
     """The replica is locked, full or unreachable; nothing of the batch was applied."""
+
+
+class ProofCutShort(TransientError):
+    """A proof's time was over before any row of a table was compared; the next begins with it."""
 
 
 class SyncInProgress(TransientError):

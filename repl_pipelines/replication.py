@@ -77,6 +77,11 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     validation: str | None = Field(
         default="0 * * * *", description="When to prove all copies equal (cron, UTC)."
     )
+    validation_days: int | None = Field(
+        default=None,
+        description="Days in which validations compare every row once, a share at a time, of tables"
+        " in mode log (or cursor, deletes: ignore). Default: all rows each time.",
+    )
     backfill: Backfill = Field(
         default=dg.BackfillPolicy.single_run(),
         description="Partitions of one backfill run; `dg launch` of a range needs single_run.",
@@ -168,6 +173,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             ),
             backfill=self.backfill,
             repair=self.repair,
+            period=timedelta(days=self.validation_days) if self.validation_days else None,
         )
         return definitions(plan, self.schedule, self.validation)
 
@@ -179,6 +185,8 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 raise WrongField([field], f"{wrong}.", "For example: '*/5 * * * *'.")
         if not 0 <= self.repair.limit <= 1:
             raise WrongField(["repair", "limit"], "a share is from 0 to 1.", "For example: 0.1.")
+        if self.validation_days is not None and self.validation_days <= 0:
+            raise WrongField(["validation_days"], "the period is not positive.", "Give days.")
         if self.lag_limit <= 0:
             raise WrongField(["lag_limit"], "the limit is not positive.", "Give seconds.")
         for key in (self.source, self.lake, *self.replicas):

@@ -41,6 +41,11 @@ class EvidenceChain:
         for key in self._keys():
             yield key.rsplit("/", 1)[1], self._store.read(key) or b""
 
+    def newest(self) -> Iterator[bytes]:
+        """The content of all records, the last one first; one read for each."""
+        for key in reversed(self._keys()):
+            yield self._store.read(key) or b""
+
     def _keys(self) -> list[str]:
         return self._store.keys(f"{self._location}/")
 

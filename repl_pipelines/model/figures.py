@@ -41,6 +41,11 @@ class Figures:
     def total(self) -> Figure:
         return sum(self.groups.values(), Figure())
 
+    def __add__(self, other: "Figures") -> "Figures":
+        """Figures of both sets of rows together."""
+        both = (*self.groups.items(), *other.groups.items())
+        return Figures.gather((name, f.rows, f.sum1, f.sum2) for name, f in both)
+
     def coarsened(self, buckets: int) -> "Figures":
         """Figures by bucket number, in fewer buckets: their number must divide the present one."""
         return Figures.gather(

@@ -1,6 +1,8 @@
 """Which rows of a table are meant; a source renders it into its own language."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from repl_pipelines.model.sql import literal, quote
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,51 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Rows with `lower <= column < upper`, of a column whose order all engines share.
+
+    None is open; below the least value are the NULLs, so that spans can hold every row.
+    """
+
+    column: str
+    lower: str | None
+    upper: str | None
+
+    @property
+    def sql(self) -> str:
+        """The span as a condition, in any of the dialects: a bare literal takes its type there."""
+        name = quote(self.column)
+        below = f"{name} < {literal(self.upper)}"
+        if self.lower is None:
+            return "true" if self.upper is None else f"({below} OR {name} IS NULL)"
+        above = f"{name} >= {literal(self.lower)}"
+        return above if self.upper is None else f"({above} AND {below})"
+
+
+@dataclass(frozen=True)
 class Buckets:
     """Rows in these of `of` buckets (see `proof.checksum`).
 
     partitions: only of these time partitions; none: of the whole table
+    within:     only of these spans; none: of the whole table
     """
 
     numbers: tuple[int, ...]
     of: int
     partitions: tuple[str, ...] = ()
+    within: tuple[Span, ...] = ()
+
+    def joined(self, before: "Buckets | None") -> "Buckets":
+        """These spans after those of `before`; where one begins where the last ended, as one."""
+        if before is None:
+            return self
+        spans = list(before.within)
+        for span in self.within:
+            if spans and spans[-1].upper is not None and spans[-1].upper == span.lower:
+                spans[-1] = replace(spans[-1], upper=span.upper)
+            else:
+                spans.append(span)
+        return replace(self, within=tuple(spans))
 
 
 @dataclass(frozen=True)

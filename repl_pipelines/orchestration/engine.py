@@ -19,6 +19,7 @@ def engine(plan: Plan, resources: Any, log: dg.DagsterLogManager) -> Replication
         [getattr(resources, name).replica(name, names.source) for name in names.replicas],
         plan.declarations,
         fold=plan.fold,
+        period=plan.period,
         progress=lambda progress: log.info(progress_text(progress)),
     )
 

@@ -145,9 +145,32 @@ def proof_metadata(proof: Proof) -> Metadata:
         "groups that differ": len(proof.differences),
         "seconds": round(proof.seconds, 3),
         "evidence": str(proof.evidence),
+        **share_metadata([proof]),
     }
     if proof.differences:
         metadata["differences"] = difference_table(proof.differences)
+    return metadata
+
+
+def share_metadata(proofs: Iterable[Proof]) -> dict[str, Any]:
+    """How much was compared, when each row was at last, and what it cost the source."""
+    costs = {proof.table: proof.cost for proof in proofs if proof.cost}
+    covers = {proof.table: proof.cover for proof in proofs if proof.cover}
+    metadata: dict[str, Any] = {}
+    if costs:
+        total = costs.values()
+        metadata |= {
+            "source statements": sum(cost.statements for cost in total),
+            "source seconds": round(sum(cost.seconds for cost in total), 3),
+            "source rows": sum(cost.rows for cost in total),
+            "pauses": sum(cost.pauses for cost in total),
+            "seconds paused": round(sum(cost.paused for cost in total), 3),
+        }
+    if covers:
+        oldest = min((cover.coverage.oldest for cover in covers.values()), key=lambda p: p.time)
+        metadata["share compared"] = round(min(cover.share for cover in covers.values()), 4)
+        if oldest.at:
+            metadata["every row compared since"] = dg.MetadataValue.timestamp(oldest.at)
     return metadata
 
 
@@ -176,6 +199,7 @@ def proof_table(proofs: Iterable[Proof]) -> dg.TableMetadataValue:
                 "table": str(proof.table),
                 "copy": proof.copy,
                 "partition": proof.partition or "",
+                "share": round(proof.cover.share, 4) if proof.cover else 1.0,
                 "source rows": proof.source.rows,
                 "copy rows": proof.figure.rows,
                 "source checksum": str(proof.source),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 import dagster as dg
@@ -14,7 +15,10 @@ from repl_pipelines.orchestration.names import VALIDATION, Names
 
 @dataclass(frozen=True)
 class Plan:
-    """kinds: what holds each layer (`postgres`, `delta`, `duckdb`), by resource name."""
+    """kinds: what holds each layer (`postgres`, `delta`, `duckdb`), by resource name.
+
+    period: in which validations compare every row once; None: each compares all of them
+    """
 
     names: Names
     tables: tuple[Table, ...]
@@ -24,6 +28,7 @@ class Plan:
     fold: FoldPolicy
     backfill: dg.BackfillPolicy
     repair: Repair
+    period: timedelta | None = None
 
     @property
     def name(self) -> str:

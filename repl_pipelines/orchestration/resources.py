@@ -72,6 +72,22 @@ class PostgresSource(SourceResource):
         "source's disk filled; the copies then heal by comparison. Default: never.",
     )
 
+    max_load: int | None = Field(
+        default=None,
+        description="Validations pause while more statements of others than that are at work.",
+    )
+    max_lag_mb: int | None = Field(
+        default=None,
+        description="Validations pause while a streaming replica of the source is more megabytes "
+        "of log behind than that.",
+    )
+    max_proof: int = Field(
+        default=3600,
+        description="Seconds for which a validation may hold a snapshot, which holds back vacuum; "
+        "then it ends with what it has compared, and the next one goes on.",
+        ge=1,
+    )
+
     def source(self, name: str) -> Source:
         from repl_pipelines.sources.postgres.connection import Protection
         from repl_pipelines.sources.postgres.source import PostgresSource as Engine
@@ -82,6 +98,9 @@ class PostgresSource(SourceResource):
             lock_timeout=self.lock_timeout,
             retained_warn=self.retained_warn_mb * 2**20,
             retained_limit=self.retained_limit_mb and self.retained_limit_mb * 2**20,
+            max_load=self.max_load,
+            max_lag=self.max_lag_mb and self.max_lag_mb * 2**20,
+            max_proof=self.max_proof,
         )
         return Engine(name, _dsn(self), protection, Limits(memory=self.memory_mb * 2**20))
 

@@ -48,6 +48,10 @@ attributes:
   schedule: "*/5 * * * *"
   validation: "0 * * * *"
 
+  # Days in which validations compare every row once, a share of each table at a time (mode log;
+  # cursor with deletes: ignore). null: all rows each time.
+  # validation_days: 7
+
   # Partitions of one backfill run: all (`dg launch --partition-range` needs that), or
   # {{type: multi_run, max_partitions_per_run: 30}} for several runs side by side.
   backfill:

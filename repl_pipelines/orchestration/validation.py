@@ -13,6 +13,7 @@ from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.metadata import (
     position_metadata,
     proof_table,
+    share_metadata,
     uncompared_metadata,
 )
 from repl_pipelines.orchestration.names import VALIDATION
@@ -209,14 +210,16 @@ class _ValidationRun:
 def _metadata(proofs: Collection[Proof]) -> dict[str, Any]:
     """What was compared, copy by copy."""
     first = next(iter(proofs))
+    parts = any(proof.cover for proof in proofs)
     rows = {(proof.table, proof.partition): proof.source.rows for proof in proofs}
     return {
         **position_metadata(first.position),
         "sync": max(proof.sync for proof in proofs),
-        "dagster/row_count": sum(rows.values()),
+        "rows compared" if parts else "dagster/row_count": sum(rows.values()),
         "copies compared": len(proofs),
         "copies that differ": sum(not proof.proven for proof in proofs),
         "seconds": round(sum(proof.seconds for proof in proofs), 3),
+        **share_metadata(proofs),
         "evidence": ", ".join(dict.fromkeys(f"{p.table} {p.evidence}" for p in proofs)),
         "proofs": proof_table(proofs),
     }

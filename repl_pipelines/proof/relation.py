@@ -97,6 +97,8 @@ class Relation:
         if selection.partitions:
             partitions = partition_predicate(self.dialect, self.table, selection.partitions)
             conditions.append(partitions)
+        if selection.within:
+            conditions.append(f"({' OR '.join(span.sql for span in selection.within)})")
         if selection.of > 1:
             numbers = ", ".join(map(str, selection.numbers)) or "NULL"
             bucket = checksum.bucket(self.dialect, self.identity, selection.of)

@@ -1,17 +1,22 @@
 """What a source must be able to do; the conformance suite runs every source through it."""
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.coverage import Axis
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Declaration, Table, TableName
+
+# Called before each statement of a measurement, with the share of it that is done; it may take its
+# time, and what it raises ends the measurement.
+Pace = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,11 @@ class Snapshot(Protocol):
     """One consistent view of the whole source; every method sees exactly the same rows.
 
     Methods may be called from several threads at once.
+    patience: seconds for which a proof may hold it after its sync
     """
 
     position: Position
+    patience: float
 
     def horizon(self, table: Table, previous: str | None) -> str | None:
         """Where the next read of the table's changes must start so that nothing is missed.
@@ -130,12 +137,32 @@ class Snapshot(Protocol):
         """
         ...
 
-    def figures(self, table: Table, selection: Selection, *, buckets: int | None = None) -> Figures:
+    def figures(
+        self,
+        table: Table,
+        selection: Selection,
+        *,
+        buckets: int | None = None,
+        pace: Pace | None = None,
+    ) -> Figures:
         """Count and checksums, computed inside the source, grouped by bucket or by partition.
 
         With `buckets` None a partitioned table is grouped by its partition keys, any other
-        table forms one group `''`.
+        table forms one group `''`. With `pace` one statement at a time, each of about a second.
+        Raises StatementTimeout for what cannot be cut any smaller.
         """
+        ...
+
+    def axis(self, table: Table) -> Axis:
+        """By what the table is cheapest to be compared a share at a time."""
+        ...
+
+    def bound(self, table: Table, axis: Axis, lower: int | None, rows: int) -> int | None:
+        """A row's value on a key's axis, about `rows` rows above `lower`; None: fewer are left."""
+        ...
+
+    def strain(self) -> str:
+        """Why a proof should wait a moment before its next statement; '' if it need not."""
         ...
 
 

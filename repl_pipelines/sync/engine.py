@@ -8,6 +8,7 @@ Replicas are moved from the lake alone. docs/exactness.md explains why the order
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from repl_pipelines.errors import (
@@ -27,7 +28,7 @@ from repl_pipelines.sync import evidence
 from repl_pipelines.sync.compare import compare
 from repl_pipelines.sync.findings import keep
 from repl_pipelines.sync.hold import LAKE, Scope
-from repl_pipelines.sync.prove import Verdict, prove
+from repl_pipelines.sync.prove import Fresh, Verdict, prove
 from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, repair
 from repl_pipelines.sync.report import Report, SyncReport
 from repl_pipelines.sync.run import Means, Request, SyncRun
@@ -47,13 +48,16 @@ class Replication:
         *,
         concurrency: int = 2,
         fold: FoldPolicy | None = None,
+        period: timedelta | None = None,
         progress: Report = lambda _: None,
     ) -> None:
+        """period: in which proofs compare every row once, a share at a time; None: in each."""
         self.name = name
         self.source = source
         self.lake = lake
         self.replicas = {replica.name: replica for replica in replicas}
         self.declarations = tuple(declarations)
+        self.period = period
         self._means = Means(source, lake, fold or FoldPolicy(), concurrency, progress)
 
     def tables(self) -> list[Table]:
@@ -89,7 +93,7 @@ class Replication:
         self.lake.store.probe()
         sweep()
         claims = sorted({c for t in chosen if (c := request.claim(t))})
-        with self.source.claim(claims, request.run) as claimed:
+        with request.claimed(self.source.claim(claims, request.run)) as claimed:
             busy = [t for t in chosen if (c := request.claim(t)) and c not in claimed]
             failed |= {t.name: self._busy(str(t.name)) for t in busy}
             if busy and len(busy) == len(chosen):
@@ -164,8 +168,11 @@ class Replication:
             return self._sync(replace(request, cause=CAUSE, mend=order.mend))
 
         order = Order(scope, copies, limit, dry_run)
-        fresh, again = (partial(self._prove, scope, fresh=fresh) for fresh in (True, False))
-        return repair(order, (lambda: found) if found else fresh, sync, again)
+        fresh = partial(self._prove, scope, fresh=True, measure=True)
+        again = partial(self._prove, scope, fresh=False)
+        # Of what was compared in shares no figures are recorded, to prove it again by.
+        recorded = found and all(proof.cost is None for proof in found.proofs)
+        return repair(order, (lambda: found) if found and recorded else fresh, sync, again)
 
     def _scope(
         self,
@@ -181,20 +188,22 @@ class Replication:
             absent = {name: absent.get(name) or _gone(name) for name in names}
         return Scope(self.lake, self.replicas, chosen, partitions, run, absent)
 
-    def _prove(self, scope: Scope, *, fresh: bool) -> Verdict:
+    def _prove(self, scope: Scope, *, fresh: bool, measure: bool = False) -> Verdict:
+        """measure: the sync computes figures of whole tables, of which there is no share then."""
         with ExitStack() as stack:
             hold = Hold(stack)
 
             def sync() -> SyncReport:
                 names = [t.name for t in scope.tables]
-                return self._sync(Request(names, {}, {}, scope.run, measure=True, hold=hold))
+                return self._sync(Request(names, {}, {}, scope.run, measure, hold=hold))
 
             def snapshot() -> AbstractContextManager[Snapshot]:
                 return nullcontext(hold.held) if hold.held else self.source.snapshot(())
 
             scope = replace(scope, source=snapshot, damaged={}, unreached={})
+            new = Fresh(sync, hold, self.period, self._means.progress)
             with self._attempt([*(t.name for t in scope.tables), *scope.absent], scope.run):
-                verdict = prove(scope, sync if fresh else None)
+                verdict = prove(scope, new if fresh else None)
         return self._kept(scope, verdict)
 
     def _kept(self, scope: Scope, verdict: Verdict) -> Verdict:

@@ -73,7 +73,8 @@ def _roots(proof: Proof, groups: Collection[str]) -> Buckets:
     """Where the bisection of these groups begins: buckets of keys, or one time partition."""
     if proof.partition is not None:
         return Buckets((0,), 1, (proof.partition,))
-    return Buckets(tuple(sorted(map(int, groups))), COARSE)
+    within = proof.cover.rows.within if proof.cover else ()
+    return Buckets(tuple(sorted(map(int, groups))), COARSE, within=within)
 
 
 def _number(proof: Proof, group: str) -> str:

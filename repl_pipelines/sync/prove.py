@@ -3,19 +3,26 @@
 First the copies are held against the source figures recorded with their own position: what was
 damaged at rest shows, before anything can heal it. Then, if asked for a fresh proof and nothing
 was found, a sync brings the copies to a new snapshot, and they are held against the figures
-computed inside that snapshot. What differs is followed down to its rows (`sync.locate`).
+computed inside that snapshot: those of the sync, or, where its mode computes none, those of the
+share that is due (`sync.share`). What differs is followed down to its rows (`sync.locate`).
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, TerminalError
+from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, SyncInProgress
 from repl_pipelines.model.table import TableName
+from repl_pipelines.replicas.contract import View
 from repl_pipelines.sync.hold import LAKE, Scope, held_against, recorded
 from repl_pipelines.sync.locate import located
-from repl_pipelines.sync.report import Proof, SyncReport, Uncompared
+from repl_pipelines.sync.meter import Meter
+from repl_pipelines.sync.report import Proof, Report, SyncReport, Uncompared
+from repl_pipelines.sync.share import Held, Share
 from repl_pipelines.sync.sides import Heads, LakeView
+from repl_pipelines.sync.snapshots import Hold
 
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
 
@@ -27,12 +34,14 @@ class Verdict:
     failed:     tables; unreached: replicas
     uncompared: what that comes to for each table and copy, as it was recorded; and copies that
                 there was nothing to compare with
+    rested:     tables of which nothing was due
     """
 
     proofs: tuple[Proof, ...]
     failed: Mapping[TableName, ReplicationError]
     unreached: Mapping[str, ReplicationError] = field(default_factory=dict[str, ReplicationError])
     uncompared: tuple[Uncompared, ...] = ()
+    rested: frozenset[TableName] = frozenset()
 
     @property
     def proven(self) -> bool:
@@ -40,30 +49,92 @@ class Verdict:
         return reached and all(proof.proven for proof in self.proofs)
 
 
-def prove(scope: Scope, sync: Callable[[], SyncReport] | None) -> Verdict:
-    """Prove lake and replicas; with `sync` given, also at the new snapshot it brings them to."""
-    proofs = _at_rest(scope, measured=False)
-    if sync is None or scope.damaged or not all(proof.proven for proof in proofs):
+@dataclass(frozen=True)
+class Fresh:
+    """A proof at a new snapshot.
+
+    sync:   brings the copies to it, and gives its claims and the snapshot to `hold`
+    period: in which every row is compared once; None: in every proof
+    report: told how far it is
+    """
+
+    sync: Callable[[], SyncReport]
+    hold: Hold
+    period: timedelta | None
+    report: Report
+
+
+def prove(scope: Scope, fresh: Fresh | None) -> Verdict:
+    """Prove lake and replicas; with `fresh` given, also at the new snapshot it brings them to."""
+    proofs = _at_rest(scope)
+    if fresh is None or scope.damaged or not all(proof.proven for proof in proofs):
         return Verdict(proofs, scope.damaged, scope.unreached)
-    report = sync()
+    report = fresh.sync()
     tables = tuple(t for t in scope.tables if t.name not in report.failed)
     replicas = {n: r for n, r in scope.replicas.items() if n not in scope.unreached}
     moved = replace(scope, tables=tables, replicas=replicas)
-    proofs = _at_rest(moved, measured=True)
-    return Verdict(proofs, {**report.failed, **moved.damaged}, moved.unreached)
+    with ExitStack() as views:
+        shares = _shares(moved, fresh, views)
+        fresh.hold.let_go()
+        shared = {share.table.name for share in shares}
+        rest = replace(moved, tables=tuple(t for t in moved.tables if t.name not in shared))
+        proofs = (*_measured(rest), *_proven(moved, shares, fresh))
+    rested = frozenset(shared - {proof.table for proof in proofs} - moved.damaged.keys())
+    failed = {**report.failed, **moved.damaged}
+    return Verdict(proofs, failed, moved.unreached, rested=rested)
 
 
-def _at_rest(scope: Scope, *, measured: bool) -> tuple[Proof, ...]:
-    """Every copy against the figures recorded with its position.
-
-    Copies without recorded figures (mode cursor with `deletes: ignore`) are passed over, unless
-    they must have been `measured`.
-    """
+def _shares(scope: Scope, fresh: Fresh, stack: ExitStack) -> list[Share]:
+    """Tables of which the sync computed no figures, with their copies as the sync left them."""
     heads = scope.lake.journal.newest()
-    missing = {t.name for t in scope.tables} - {t.name for t, _ in recorded(scope, heads)}
-    if measured and missing:
-        names = ", ".join(map(str, sorted(missing)))
-        raise TerminalError(f"{names}: the sync recorded no figures to prove it by.")
+    found = [(t, heads[t.name, None]) for t in scope.tables if (t.name, None) in heads]
+    tables = [(t, head) for t, head in found if head.entry.figure is None and not t.partition]
+    if not tables or fresh.hold.held is None:
+        return []
+    session = stack.enter_context(closing(scope.lake.session()))
+    views: dict[str, View] = {LAKE: LakeView(scope.lake, heads, session)}
+    for name, replica in scope.replicas.items():
+        try:
+            replica.apply(scope.lake, scope.readable, scope.run)
+            views[name] = stack.enter_context(replica.view())
+        except ReplicationError as error:  # the other copies can be proven all the same
+            scope.unreached[name] = error
+    held = Held(scope, fresh.hold.held, views)
+    return [Share(held, table, head, fresh.period) for table, head in tables]
+
+
+def _proven(scope: Scope, shares: list[Share], fresh: Fresh) -> list[Proof]:
+    """What was left longest comes first: the time may not do for all."""
+    proofs: list[Proof] = []
+    snapshot = fresh.hold.held
+    if snapshot is None:
+        return proofs
+    meter = Meter(snapshot, fresh.report, time.monotonic() + snapshot.patience)
+    for share in sorted(shares, key=lambda one: one.coverage.oldest.time):
+        try:
+            proofs += share.proofs(meter)
+        except ReplicationError as error:
+            scope.damaged[share.table.name] = error
+    return proofs
+
+
+def _measured(scope: Scope) -> tuple[Proof, ...]:
+    """Tables of which the sync computed figures: they are recorded with the copies' position."""
+    if not scope.tables:
+        return ()
+    proofs = _at_rest(scope)
+    proven = {proof.table for proof in proofs} | scope.damaged.keys()
+    lost = [str(table.name) for table in scope.tables if table.name not in proven]
+    if lost:
+        raise SyncInProgress(
+            f"{', '.join(lost)}: another sync came after ours, and recorded no figures.",
+            "Prove again.",
+        )
+    return proofs
+
+
+def _at_rest(scope: Scope) -> tuple[Proof, ...]:
+    """Every copy against the figures recorded with its position; without any, it is passed over."""
     proofs = _lake(scope)
     for name in scope.replicas:
         try:

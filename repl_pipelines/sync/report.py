@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.coverage import Cover
 from repl_pipelines.model.difference import Found
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.figures import Figure, GroupDifference
@@ -59,6 +60,20 @@ class Uncompared:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a proof of a table cost its source.
+
+    seconds: of its statements; paused: seconds in which it waited, with no statement under way
+    """
+
+    statements: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    pauses: int = 0
+    paused: float = 0.0
+
+
+@dataclass(frozen=True)
 class Proof:
     """A copy held against its source at one position: a value, whether equal or not.
 
@@ -67,6 +82,8 @@ class Proof:
     evidence:    its record in the table's chain, once it is recorded
     found:       the rows that differ in them
     reference:   what `source` is the figure of: the source, or another copy
+    cover:       the part of the table that was compared; None: all of it, or of the partition
+    cost:        for all copies together, where they were not held against recorded figures
     """
 
     table: TableName
@@ -81,6 +98,8 @@ class Proof:
     evidence: Link | None = None
     found: Found = field(default_factory=Found)
     reference: str = "source"
+    cover: Cover | None = None
+    cost: Cost | None = None
 
     @property
     def proven(self) -> bool:

@@ -48,7 +48,7 @@ class Means:
 class Request:
     """What one sync was asked for: tables (None: all), partitions, and what to copy again.
 
-    cause: why, for the journal; hold: keeps the snapshot open; mend: tables to repair
+    cause: why, for the journal; hold: keeps claim and snapshot; mend: tables to repair
     """
 
     tables: Collection[TableName] | None
@@ -64,6 +64,11 @@ class Request:
         self, snapshot: AbstractContextManager[Snapshot]
     ) -> AbstractContextManager[Snapshot]:
         return self.hold.opened(snapshot) if self.hold else snapshot
+
+    def claimed(
+        self, claim: AbstractContextManager[frozenset[str]]
+    ) -> AbstractContextManager[frozenset[str]]:
+        return self.hold.claimed(claim) if self.hold else claim
 
     def wants(self, table: Table) -> bool:
         named = self.tables is None and not self.partitions

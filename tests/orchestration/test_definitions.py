@@ -130,6 +130,7 @@ WRONG = [
     ("replicas: [duckdb, postgres]", "replicas: [duckdb, lake]", "cannot serve as replica", 5),
     ("source: shop", "source: shopp", "attributes.source", 4),
     ("backfill: {type", "schedule: every day\n  backfill: {type", "attributes.schedule", 12),
+    ("backfill: {type", "validation_days: 0\n  backfill: {type", "attributes.validation_days", 12),
     ("CONNECTIONS", "nowhere:CONNECTIONS", "attributes.resources", 6),
 ]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from tests.orchestration.conftest import YAML
-from tests.orchestration.project import Project, failure
+from tests.orchestration.project import Project, failure, materialized
 
 DAMAGE = (
     "update orders set note = note || ' ' where id = 3",
@@ -46,7 +46,8 @@ def test_a_red_validation_is_healed_by_one_click(project: Project) -> None:
 
 
 def test_a_validation_may_heal_by_itself(make_project: Callable[..., Project]) -> None:
-    project = make_project(YAML + "  repair: {automatic: true, limit: 0.5}\n")
+    yaml = YAML.replace("updated_at}", "updated_at, deletes: ignore}")
+    project = make_project(yaml + "  repair: {automatic: true, limit: 0.5}\n  validation_days: 7\n")
     project.refresh()
     assert project.job("shop_sync").success
     project.sql(*DAMAGE, dsn=project.replica)
@@ -60,3 +61,16 @@ def test_a_validation_may_heal_by_itself(make_project: Callable[..., Project]) -
     assert project.sql("select note from orders where id = 3", dsn=project.replica) == [
         ("order 3",)
     ]
+
+    # A moment later next to nothing is due, of rows that no sync compares.
+    result = project.job("shop_validate")
+    assert result.success, failure(result)
+    orders, countries = "validation/shop/orders", "validation/shop/countries"
+    assert materialized(result) >= {countries, "validation/shop/_syncs"}
+    assert orders not in materialized(result)
+    project.sql("analyze orders")  # then the order of its key is known
+    result = project.job("shop_validate")
+    assert result.success, failure(result)
+    shown = project.newest(orders)
+    assert shown["rows compared" if "share compared" in shown else "dagster/row_count"] == 30
+    assert (shown["source rows"], shown["source statements"], shown["pauses"]) == (30, 2, 0)

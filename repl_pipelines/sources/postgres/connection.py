@@ -24,6 +24,9 @@ class Protection:
     chunk:             bytes of a table read by one statement
     retained_warn:     bytes of log kept for mode log from which the check warns
     retained_limit:    bytes of log from which the slot is dropped rather than the disk filled
+    max_load:          statements of others at work, beyond which proofs pause; None: any number
+    max_lag:           bytes that a replica may be behind, beyond which proofs pause; None: any
+    max_proof:         seconds for which a proof may hold a snapshot after its sync
     """
 
     workers: int = 2
@@ -32,6 +35,9 @@ class Protection:
     chunk: int = 256 * 2**20
     retained_warn: int = 2**30
     retained_limit: int | None = None
+    max_load: int | None = None
+    max_lag: int | None = None
+    max_proof: int = 3600
 
 
 # Row-level security raises, never filters; nothing is written; parallel plans stay off the server.

@@ -9,7 +9,12 @@ from uuid import uuid4
 import duckdb
 
 from repl_pipelines import duck
-from repl_pipelines.errors import GrantMissing, ReplicationError, SourceUnavailable
+from repl_pipelines.errors import (
+    GrantMissing,
+    ReplicationError,
+    SourceUnavailable,
+    StatementTimeout,
+)
 from repl_pipelines.model.sql import literal
 
 
@@ -88,6 +93,11 @@ class Readers:
                 raise GrantMissing(
                     f"{where}: {server_words(text)}.",
                     "Grant SELECT on the table (and BYPASSRLS where row-level security is on).",
+                ) from error
+            if "due to statement timeout" in text:
+                raise StatementTimeout(
+                    f"{where}: {server_words(text)}.",
+                    "Raise the source's statement_timeout, or wait until it is less busy.",
                 ) from error
             if _LOST.search(text):
                 raise SourceUnavailable(

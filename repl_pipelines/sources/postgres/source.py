@@ -26,6 +26,7 @@ from repl_pipelines.sources.postgres.log.spool import Target
 from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
+from repl_pipelines.sources.postgres.strain import watcher
 
 
 class PostgresSource:
@@ -112,7 +113,10 @@ class PostgresSource:
                 logged = (
                     Logged(log.anchors, partial(self._read_log, log, position)) if log else None
                 )
-                yield PostgresSnapshot(position, mark, logged, readers, self.protection, utf8=utf8)
+                strain = watcher(connection, self.name, self.protection)
+                yield PostgresSnapshot(
+                    position, mark, logged, readers, self.protection, strain=strain, utf8=utf8
+                )
             finally:
                 readers.close()
 

@@ -92,16 +92,23 @@ class Statements:
                 column = self.table.column(name)
                 above = f"{quote(name)} < {literal(upper)}::{column.source_type}"
                 return f"({_at_least(column, lower)} AND {above if upper else 'true'})"
-            case Buckets(numbers, of, partitions):
-                wanted = ", ".join(map(str, numbers)) or "NULL"
-                condition = f"{self._bucket(of)} IN ({wanted})"
-                if not partitions:
-                    return condition
-                return f"{partition_predicate('postgres', self.table, partitions)} AND {condition}"
+            case Buckets():
+                return self._buckets(selection)
             case Keys(keys):
                 return self._among(keys)
             case Piece(name):
                 return Chunk.parse(name).sql
+
+    def _buckets(self, selection: Buckets) -> str:
+        conditions: list[str] = []
+        if selection.partitions:
+            conditions.append(partition_predicate("postgres", self.table, selection.partitions))
+        if selection.within:
+            conditions.append(f"({' OR '.join(span.sql for span in selection.within)})")
+        if selection.of > 1:
+            wanted = ", ".join(map(str, selection.numbers)) or "NULL"
+            conditions.append(f"{self._bucket(selection.of)} IN ({wanted})")
+        return " AND ".join(conditions) or "true"
 
     def _among(self, keys: Sequence[Sequence[str]]) -> str:
         """An index serves it: the planner knows the length of constant arrays."""

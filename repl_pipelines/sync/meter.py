@@ -1,0 +1,87 @@
+"""What a proof costs its source, how far it is, and when it gives way or ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from repl_pipelines.model.table import Table
+from repl_pipelines.sources.contract import Snapshot
+from repl_pipelines.sync.report import Cost, Progress, Report
+from repl_pipelines.sync.work import PACE
+
+WAIT = 2.0  # seconds between two looks at a source that is loaded
+
+
+class TimeOver(Exception):
+    """A proof may not hold its snapshot any longer; never leaves `sync.share`."""
+
+
+@dataclass
+class Meter:
+    """Of all tables of one proof: they share the snapshot and so its time."""
+
+    snapshot: Snapshot
+    report: Report
+    deadline: float  # as `time.monotonic` counts
+
+    def of(self, table: Table, rows: int) -> "TableMeter":
+        """For a table of which about so many rows are to be compared."""
+        return TableMeter(self, table, rows, time.monotonic())
+
+
+@dataclass
+class TableMeter:
+    """Of one table. total: rows to be compared, about; rows: measured in finished statements."""
+
+    meter: Meter
+    table: Table
+    total: int
+    started: float
+    cost: Cost = field(default_factory=Cost)
+    last: float = 0.0
+    _reported: float = 0.0
+
+    def before_statement(self, share: float = 0.0) -> None:
+        """Wait while the source is loaded. Raises TimeOver; share: of the statements under way."""
+        self._give_way()
+        self.cost = replace(self.cost, statements=self.cost.statements + 1)
+        now = time.monotonic()
+        if now - self._reported >= PACE:
+            self._reported = now
+            rows = self.cost.rows + int(share * self.total)
+            seconds = now - self.started - self.cost.paused
+            told = Progress(self.table.name, "proving", rows, max(rows, self.total), seconds)
+            self.meter.report(told)
+
+    def counted(self, rows: int) -> None:
+        """So many rows have been measured."""
+        self.cost = replace(self.cost, rows=self.cost.rows + rows)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Statements run in the block; `last` are its seconds, without pauses."""
+        started, paused = time.monotonic(), self.cost.paused
+        try:
+            yield
+        finally:
+            self.last = time.monotonic() - started - (self.cost.paused - paused)
+            self.cost = replace(self.cost, seconds=self.cost.seconds + self.last)
+
+    def _give_way(self) -> None:
+        paused = time.monotonic()
+        told = ""
+        while paused < self.meter.deadline and (why := self.meter.snapshot.strain()):
+            if not told:
+                told = why
+                self.meter.report(Progress(self.table.name, f"proof waits: {why}"))
+            left = self.meter.deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(WAIT, left))
+        now = time.monotonic()
+        if told:
+            cost = self.cost
+            self.cost = replace(cost, pauses=cost.pauses + 1, paused=cost.paused + now - paused)
+        if now >= self.meter.deadline:
+            raise TimeOver

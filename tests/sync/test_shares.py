@@ -1,0 +1,256 @@
+"""A proof of a share of each table: what is due, in chunks, giving way, resumed where it ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from repl_pipelines.errors import GrantMissing, ProofCutShort, StatementTimeout
+from repl_pipelines.failpoints import Crash
+from repl_pipelines.model.selection import Buckets
+from repl_pipelines.model.table import Declaration, Mode, TableName
+from repl_pipelines.proof.evidence import verify
+from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
+from repl_pipelines.sources.postgres.source import PostgresSource
+from repl_pipelines.sync import meter, share
+from repl_pipelines.sync.engine import Replication
+from repl_pipelines.sync.meter import TableMeter, TimeOver
+from repl_pipelines.sync.report import Progress, Proof
+from repl_pipelines.sync.share import Due
+from tests.servers import fresh_name
+from tests.sync.conftest import Bench
+
+T = TableName("public", "t")
+U = TableName("public", "u")
+W = TableName("public", "w")
+SCHEMA = (
+    "create table t (id bigint primary key, note text)",
+    "insert into t select g * 10, 'n' from generate_series(1, 4000) g",
+    "create table u (id uuid primary key, note text)",
+    "insert into u select gen_random_uuid(), 'n' from generate_series(1, 2000) g",
+    "create table w (id text primary key)",
+    "insert into w select md5(g::text) from generate_series(1, 500) g",
+    "analyze t, u, w",
+)
+
+
+@dataclass
+class Shop:
+    """Table `t` lies in the order of its key, `u` does not, and the key of `w` has none."""
+
+    bench: Bench
+    patch: pytest.MonkeyPatch
+    replication: Replication
+    replica: str
+
+    def prove(self, wanted: float, *, late: bool = False) -> dict[tuple[str, str], Proof]:
+        """Compare so large a share of each table, or all of it; proofs by table and copy."""
+        due = Due(wanted, math.inf if late or wanted == 1 else -math.inf)
+        self.patch.setattr(Due, "of", lambda *_: due)
+        verdict = self.replication.prove()
+        assert not verdict.failed, verdict.failed
+        return {(proof.table.name, proof.copy): proof for proof in verdict.proofs}
+
+    def damage(self, statement: str) -> None:
+        with psycopg.connect(self.replica, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def records(self, table: TableName) -> list[dict[str, Any]]:
+        chain = list(self.bench.lake.evidence(table).records())
+        assert not verify(chain).broken
+        return [json.loads(content) for _, content in chain]
+
+
+@pytest.fixture
+def shop(bench: Bench, replica_database: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    bench.replicas.append(PostgresReplica("pg", replica_database, "shop"))
+    bench.sql(*SCHEMA)
+    monkeypatch.setattr(share, "FIRST_ROWS", 200)
+    replication = bench.replication(Declaration("*", mode=Mode.LOG))
+    replication.sync()
+    bench.sql("insert into t values (7, 'new')", "delete from u where id::text < '1'")
+    return Shop(bench, monkeypatch, replication, replica_database)
+
+
+def test_shares_come_round_and_find_what_is_in_them(shop: Shop) -> None:
+    whole = shop.prove(1)
+    assert len(whole) == 6
+    assert all(proof.proven and proof.cover is None for proof in whole.values())
+    cost = whole["t", "lake"].cost
+    assert cost
+    assert cost.rows == whole["t", "lake"].source.rows == 4001
+    assert cost.statements > 6, "in chunks"
+    assert "coverage" not in shop.records(T)[-1]
+    shop.patch.setattr(share, "SCAN", 1)
+    first = shop.prove(0.3)
+    for proof in first.values():
+        assert proof.proven
+        assert proof.cover
+        assert 0.28 < proof.cover.share < 0.7
+    assert first["t", "pg"].source.rows == first["t", "pg"].figure.rows < 3000
+    [[lower, upper]] = shop.records(T)[-1]["proofs"][0]["cover"]["ranges"]
+    assert lower == ""
+    [[lower, end]] = shop.records(U)[-1]["proofs"][0]["cover"]["ranges"]
+    assert (lower, end[9:]) == ("", "0000-0000-0000-000000000000"), "the key of no row"
+    numbers = shop.records(W)[-1]["proofs"][0]["cover"]["buckets"]
+    assert numbers == list(range(19))
+
+    # Beyond what was just compared.
+    shop.damage("update t set note = 'damage' where id = 40000")
+    shop.damage("insert into t values (-3, 'ghost')")
+    second = shop.prove(0.4)
+    [[begins, _], *_] = shop.records(T)[-1]["proofs"][0]["cover"]["ranges"]
+    assert begins == upper
+    assert shop.records(W)[-1]["proofs"][0]["cover"]["buckets"] == list(range(19, 44))
+    found = [second["t", "pg"]]
+    while {d.key for proof in found for d in proof.found.listed} != {"id=40000", "id=-3"}:
+        assert len(found) < 6, "a table is covered by its shares"
+        found.append(shop.prove(0.4)["t", "pg"])
+    assert any(not proof.proven and proof.cover for proof in found)
+    late = shop.prove(0.01, late=True)
+    assert [proof.cover for proof in late.values()] == [None] * 6
+    assert {key for key, proof in late.items() if not proof.proven} == {("t", "pg")}
+    assert late["t", "pg"].found.rows == 2
+    report = shop.replication.repair()
+    assert report.healed, report.failed
+    assert all(proof.proven for proof in shop.prove(1).values())
+
+
+def test_a_proof_goes_on_where_the_last_one_ended(shop: Shop) -> None:
+    """Killed on its way, or out of time: what it recorded is not done again."""
+    measured: list[Buckets] = []
+    figures = PostgresSnapshot.figures
+
+    def killed(self: PostgresSnapshot, table: Any, rows: Any, **how: Any) -> Any:
+        if table.name == T and how.get("pace"):
+            measured.append(rows)
+            if len(measured) == 4:
+                raise Crash("share")
+        return figures(self, table, rows, **how)
+
+    with shop.patch.context() as patch:
+        patch.setattr(share, "RECORD", -1.0)
+        patch.setattr(PostgresSnapshot, "figures", killed)
+        with pytest.raises(Crash):
+            shop.prove(1)
+    recorded = shop.records(T)
+    assert len(recorded) == 3
+    [[begins, ended]] = recorded[-1]["proofs"][0]["cover"]["ranges"]
+    assert (begins, ended) == ("", measured[3].within[0].lower)
+    assert recorded[-1]["proofs"][0]["verdict"] == "equal"
+
+    before = TableMeter.before_statement
+
+    def hurried(self: TableMeter, share: float = 0.0) -> None:
+        if self.cost.statements == 5:
+            raise TimeOver
+        before(self, share)
+
+    with shop.patch.context() as patch:
+        patch.setattr(TableMeter, "before_statement", hurried)
+        partial = shop.prove(1)["t", "lake"]
+    assert partial.proven
+    assert partial.cover
+    [span] = partial.cover.rows.within
+    assert span.lower == ended
+    assert 0 < partial.source.rows < 4001 - 3 * 200
+    last = shop.prove(0.2)
+    assert last["u", "lake"].cover is None, "one scan of all of it costs less"
+    rest = last["t", "lake"]
+    assert rest.cover
+    assert rest.cover.rows.within[0].lower == span.upper
+
+    shop.bench.protection = Protection(max_proof=0)
+    shop.replication = shop.bench.replication(Declaration("*", mode=Mode.LOG))
+    verdict = shop.replication.prove()
+    assert {type(error) for error in verdict.failed.values()} == {ProofCutShort}
+    assert not verdict.proofs
+
+
+def test_a_proof_gives_way_to_others(shop: Shop) -> None:
+    shop.bench.protection = Protection(max_load=0)
+    told: list[Progress] = []
+    with psycopg.connect(shop.bench.dsn, autocommit=True) as busy:
+        asleep = threading.Thread(target=_sleep, args=[busy])
+        asleep.start()
+
+        def progress(one: Progress) -> None:
+            told.append(one)
+            if "waits" in one.step:
+                busy.cancel()
+                asleep.join()
+
+        shop.patch.setattr(meter, "WAIT", 0.01)
+        shop.patch.setattr(meter, "PACE", 0.0)
+        source = PostgresSource("shop", shop.bench.dsn, shop.bench.protection)
+        shop.replication = Replication(
+            "shop",
+            source,
+            shop.bench.lake,
+            [],
+            [Declaration("t", mode=Mode.LOG)],
+            progress=progress,
+        )
+        [proof] = shop.prove(1).values()
+        asleep.join()
+    assert proof.proven
+    assert proof.cost
+    assert proof.cost.pauses == 1
+    [waiting] = [one.step for one in told if "waits" in one.step]
+    assert "1 statements are at work, of 0" in waiting
+    rows = [one.rows for one in told if one.step == "proving"]
+    assert rows == sorted(rows)
+    assert {one.total for one in told if one.step == "proving"} <= set(range(4000, 4002))
+
+    role = fresh_name("reader").replace("-", "_")
+    shop.bench.sql(f"create role {role} login password 'secret'")
+    reader = PostgresSource(
+        "shop", make_conninfo(shop.bench.dsn, user=role, password="secret"), Protection(max_load=1)
+    )
+    with reader.snapshot(()) as snapshot, pytest.raises(GrantMissing, match="pg_read_all_stats"):
+        snapshot.strain()
+    shop.bench.sql(f"drop role {role}")
+
+
+def _sleep(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("select pg_sleep(600)")
+
+
+def test_a_statement_that_takes_too_long_is_cut(shop: Shop) -> None:
+    """Half as many rows, or pages, in the same snapshot."""
+    sizes: dict[TableName, list[int]] = {T: [], U: [], W: [0, 0]}
+    figures = PostgresSnapshot._figures
+
+    def slow(self: PostgresSnapshot, table: Any, rows: Any, buckets: Any, chunk: Any) -> Any:
+        found = figures(self, table, rows, buckets, chunk)
+        if not isinstance(rows, Buckets):
+            return found  # of the sync
+        sizes[table.name].append(sum(record[1] for record in found))
+        if len(sizes[table.name]) <= 2:
+            self._query(table, "SELECT pg_sleep(600)")
+        return found
+
+    shop.bench.protection = Protection(statement_timeout=1)
+    shop.replication = shop.bench.replication(Declaration("*", mode=Mode.LOG))
+    shop.patch.setattr(PostgresSnapshot, "_figures", slow)
+    proofs = shop.prove(1)
+    assert all(proof.proven for proof in proofs.values())
+    assert sizes[T][0] <= share.FIRST_ROWS
+    for name, copy in (("t", T), ("u", U)):  # by ranges, and by pages
+        first, second, third, *rest = sizes[copy]
+        assert first > second > third
+        assert third + sum(rest) == proofs[name, "lake"].source.rows
+    shop.patch.setattr(share, "FIRST_ROWS", 1)
+    sizes[T].clear()
+    verdict = shop.replication.prove([T])
+    assert {type(error) for error in verdict.failed.values()} == {StatementTimeout}
