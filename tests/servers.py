@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from repl_pipelines.demo.postgres_binaries import program_dir
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 
@@ -66,6 +68,26 @@ def postgres_server(
         server = PostgresServer(
             directory / "pg", version=version, fsync=False, settings={**SMALL, **(settings or {})}
         )
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@contextmanager
+def standby_server(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A streaming standby of a running server, with the same roles and passwords."""
+    with server_directory() as directory:
+        server = PostgresServer(
+            directory / "pg", version=primary.version, fsync=False, settings=primary.settings
+        )
+        (server.directory / "superuser.password").write_text(primary.password)
+        program = program_dir(primary.version) / "pg_basebackup"
+        copy = [program, "-D", server.data, "-d", primary.dsn(), "-R", "-c", "fast", "--no-sync"]
+        subprocess.run(copy, check=True, capture_output=True)
+        for path in (server.data, *server.data.rglob("*")):
+            owner = primary.data.stat()
+            os.chown(path, owner.st_uid, owner.st_gid)
         try:
             yield server.start()
         finally:

@@ -10,7 +10,7 @@ import pytest
 from repl_pipelines.model.coverage import Axis, Coverage, Order, Part, roundest
 from repl_pipelines.proof.evidence import canonical
 from repl_pipelines.proof.stride import Stride
-from repl_pipelines.sync.evidence import History
+from repl_pipelines.sync.records import History
 from repl_pipelines.sync.share import Due
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
