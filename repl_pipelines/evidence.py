@@ -6,7 +6,6 @@ environment says how to get there (AWS_ENDPOINT_URL and AWS_REGION too).
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -76,10 +75,8 @@ def _export(place: str, since: datetime, until: datetime) -> int:
 
 def _chains(place: str) -> Iterator[tuple[str, Records]]:
     if place.startswith("s3://"):
-        bucket, _, folder = place.removeprefix("s3://").partition("/")
-        endpoint, region = os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION")
-        store = Store(bucket, endpoint_url=endpoint, region=region or Store.region)
-        yield place, EvidenceChain(store, folder.strip("/")).records()
+        store, folder = Store.at(place)
+        yield place, EvidenceChain(store, folder).records()
     elif Path(place).is_dir():
         for folder in sorted({file.parent for file in Path(place).rglob("*.json")}):
             files = sorted(folder.glob("*.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "repl_pipelines"
 # Each room may use those below it, and itself.
 FLOORS = [
-    {"demo", "evidence"},
+    {"demo", "evidence", "state"},
     {"definitions"},
     {"__init__"},
     {"replication"},

@@ -55,6 +55,7 @@ def run(console: Console, stack: ExitStack, directory: Path, *, once: bool) -> i
     with console.status("The Dagster UI comes up (about half a minute) ..."):
         stack.enter_context(place.serve())
     console.print(f"\n[bold]Dagster UI[/bold]  [link]{place.url}[/link]  (the schedule is running)")
+    console.print(f"  state      [link]{place.url}/assets/state/shop[/link]")
     console.print(stage.hints())
     console.print("Ctrl-C stops everything; the state stays.")
     place.wait()

@@ -46,6 +46,10 @@ class EvidenceChain:
         for key in reversed(self._keys()):
             yield self._store.read(key) or b""
 
+    def addresses(self, count: int) -> list[str]:
+        """Addresses of the last `count` records, in order of their names."""
+        return [self._store.uri(key) for key in self._keys()[-count:]]
+
     def _keys(self) -> list[str]:
         return self._store.keys(f"{self._location}/")
 

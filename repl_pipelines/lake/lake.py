@@ -1,6 +1,7 @@
 """The lake of one source: its tables, its journal, and DuckDB sessions that can read them."""
 
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import duckdb
@@ -13,10 +14,13 @@ from repl_pipelines.lake.locations import (
     differences_location,
     evidence_location,
     journal_location,
+    source_location,
     table_location,
 )
 from repl_pipelines.lake.store import ATTEMPTS, READ_SECONDS, Store
+from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.lake.table import RETENTION, LakeTable
+from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 
 
@@ -30,6 +34,7 @@ class Lake:
         self._lock = threading.Lock()
         self._secret = ""
         self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
+        self.uri = store.uri(store.key(source_location(source)))
         self.journal = Journal(store, journal_location(source), self.session)
         self.differences = Differences(store, differences_location(source))
 
@@ -38,6 +43,20 @@ class Lake:
 
     def evidence(self, name: TableName) -> EvidenceChain:
         return EvidenceChain(self.store, evidence_location(self.source, name))
+
+    def records(
+        self, tables: Iterable[TableName], count: int
+    ) -> Mapping[TableName, Sequence[tuple[str, bytes]]]:
+        """(name, content) of the newest `count` records of proofs of each table, oldest first."""
+        found: dict[TableName, list[tuple[str, bytes]]] = {table: [] for table in tables}
+        places = {uri: table for table in found for uri in self.evidence(table).addresses(count)}
+        if places:
+            addresses = ", ".join(map(literal, places))
+            query = f"SELECT filename, content FROM read_blob([{addresses}]) ORDER BY filename"
+            with store_errors("Reading the records of proofs"), self.session() as session:
+                for uri, content in session.execute(query).fetchall():
+                    found[places[uri]].append((uri.rsplit("/", 1)[1], content))
+        return found
 
     def session(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB session that reads this lake, within one memory bound; the caller closes it."""

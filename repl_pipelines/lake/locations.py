@@ -24,6 +24,11 @@ def _escaped(character: str) -> str:
     return "".join(f".{byte:02x}" for byte in character.encode())
 
 
+def source_location(source: str) -> str:
+    """The folder of a source, below the lake's prefix."""
+    return segment(source)
+
+
 def table_location(source: str, table: TableName) -> str:
     """Where a table's copy lies, below the lake's prefix."""
     return f"{segment(source)}/{segment(table.schema)}/{segment(table.name)}"

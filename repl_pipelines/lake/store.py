@@ -1,5 +1,6 @@
 """The object store a lake lives in: one bucket and prefix, its credentials, and its probe."""
 
+import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ class Store:
                 f"The lake's prefix {self.prefix!r} is not usable as a location.",
                 "Use letters, digits, '_', '-', '.' and '/' only.",
             )
+
+    @classmethod
+    def at(cls, address: str) -> tuple["Store", str]:
+        """The store and folder that `s3://bucket/folder` names, by the environment of AWS."""
+        bucket, _, folder = address.removeprefix("s3://").partition("/")
+        endpoint, region = os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION")
+        return cls(bucket, endpoint_url=endpoint, region=region or cls.region), folder.strip("/")
 
     @cached_property
     def _session(self) -> Any:

@@ -14,6 +14,7 @@ def definitions(plan: Plan, schedule: str | None, validate: str | None) -> dg.De
         dg.Definitions(
             assets=[
                 *specs.external(plan),
+                specs.state(plan),
                 sync.plain_assets(plan),
                 *(sync.ranged_assets(plan, table) for table in plan.ranged),
                 validation.plain_assets(plan),

@@ -10,7 +10,6 @@ from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration import partitions
 from repl_pipelines.orchestration.differences import found_metadata
-from repl_pipelines.orchestration.lag import Lag
 from repl_pipelines.orchestration.metadata import (
     figure_metadata,
     log_metadata,
@@ -20,6 +19,7 @@ from repl_pipelines.orchestration.metadata import (
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sources.contract import LogStatus
+from repl_pipelines.sync.lag import Lag
 from repl_pipelines.sync.prove import LAKE
 from repl_pipelines.sync.report import Proof, Uncompared
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from repl_pipelines.errors import LakeDamaged, ReplicationError, TransientError
 from repl_pipelines.model.entry import Entry
@@ -10,14 +9,7 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.news import Journal
 from repl_pipelines.sync.engine import Replication
-
-
-@dataclass(frozen=True)
-class Lag:
-    """seconds: by the source's clock, None for an empty copy; distance: in the source's order."""
-
-    seconds: float | None
-    distance: int | None
+from repl_pipelines.sync.lag import Lag, behind
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Standing:
         return cls(_now(engine), lake, syncs)
 
     def table(self, name: TableName) -> Lag:
-        return self._behind(self.lake.get(name))
+        return behind(self.lake.get(name), self.now)
 
     def oldest(self, names: Iterable[TableName]) -> Lag:
         """The lag of the table that is furthest behind."""
@@ -58,15 +50,7 @@ class Standing:
         return (empty or sorted(lags, key=lambda lag: -(lag.seconds or 0)) or [Lag(None, None)])[0]
 
     def replica(self, name: str) -> Lag | None:
-        return self._behind(self.syncs[name]) if name in self.syncs else None
-
-    def _behind(self, position: Position | None) -> Lag:
-        if position is None:
-            return Lag(None, None)
-        if self.now is None:
-            return Lag((datetime.now(UTC) - position.at).total_seconds(), None)
-        seconds = (self.now.at - position.at).total_seconds()
-        return Lag(max(seconds, 0.0), max(self.now.order - position.order, 0))
+        return behind(self.syncs[name], self.now) if name in self.syncs else None
 
 
 def _now(engine: Replication) -> Position | None:

@@ -28,6 +28,7 @@ def definition_metadata(
         "dagster/table_name": f"{layer}.{table.name}",
         "mode": table.mode.value,
         "key": ", ".join(table.key) or "(none)",
+        "state": dg.MetadataValue.asset(plan.names.state),
     }
     if upstream:
         metadata["dagster/column_lineage"] = dg.TableColumnLineage(

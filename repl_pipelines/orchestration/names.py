@@ -11,6 +11,7 @@ from repl_pipelines.model.table import Table, TableName
 
 DEFAULT_SCHEMA = "public"
 VALIDATION = "validation"
+STATE = "state"
 WHOLE = "_syncs"  # stands for all tables of a layer at once; the journal in the lake has this name
 
 
@@ -34,6 +35,11 @@ class Names:
 
     def whole(self, layer: str) -> dg.AssetKey:
         return dg.AssetKey([layer, self.source, WHOLE])
+
+    @property
+    def state(self) -> dg.AssetKey:
+        """The page that tells how the replication stands."""
+        return dg.AssetKey([STATE, self.source])
 
     def refuse_collisions(self, tables: Iterable[Table]) -> None:
         """Two tables whose names become one key cannot both be replicated."""

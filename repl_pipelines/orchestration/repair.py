@@ -5,7 +5,7 @@ from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
 from repl_pipelines.model.table import Declaration, TableName
-from repl_pipelines.orchestration import checks
+from repl_pipelines.orchestration import checks, state_page
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.names import DEFAULT_SCHEMA, VALIDATION
@@ -50,6 +50,7 @@ def repair_job(plan: Plan) -> dg.JobDefinition:
                 outcome.failed(what, error)
             if report.after is not None:
                 outcome.unproven(report.after.proofs)
+        state_page.draw(plan, context, replication)
         outcome.raise_failures()
 
     @dg.job(

@@ -87,8 +87,25 @@ def whole(plan: Plan, layer: str) -> dg.AssetSpec:
         group_name=plan.name,
         kinds={plan.kinds.get(layer, "checksum")},
         description=texts.get(layer, replica),
+        metadata={"state": dg.MetadataValue.asset(plan.names.state)},
         tags={"layer": layer if layer == VALIDATION else "journal"},
         freshness_policy=None if layer == VALIDATION else _freshness(plan),
+    )
+
+
+def state(plan: Plan) -> dg.AssetSpec:
+    """The page of the replication; every sync and every validation draws it anew in its step."""
+    return dg.AssetSpec(
+        plan.names.state,
+        deps=[plan.names.whole(VALIDATION)],
+        group_name=plan.name,
+        kinds={"markdown"},
+        description=(
+            f"How `{plan.name}` stands: which copies are proven equal and since when, how late "
+            "they are, what was found to differ, and what to do next. Open `page` in the metadata "
+            "below. Every sync and every validation draws it anew."
+        ),
+        tags={"layer": "state"},
     )
 
 

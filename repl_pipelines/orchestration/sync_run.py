@@ -10,7 +10,7 @@ from repl_pipelines.errors import ReplicationError, SyncInProgress
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Table, TableName
-from repl_pipelines.orchestration import checks
+from repl_pipelines.orchestration import checks, state_page
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.lag import Standing
 from repl_pipelines.orchestration.metadata import (
@@ -67,6 +67,7 @@ class SyncRun:
                 yield from self._replica_results(replica, report, behind)
         yield from self._lags()
         yield from self._log()
+        state_page.draw(self.plan, self.context, self.engine)
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
 from repl_pipelines.model.table import Mode, Table, TableName
-from repl_pipelines.orchestration import checks, specs
+from repl_pipelines.orchestration import checks, specs, state_page
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.metadata import (
@@ -99,6 +99,7 @@ class _ValidationRun:
             else:
                 metadata = {**self._evidence(proofs), **uncompared_metadata(verdict.uncompared)}
                 self.context.log_event(dg.AssetObservation(whole, metadata=metadata))
+        state_page.draw(self.plan, self.context, self.engine)
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
@@ -121,6 +122,7 @@ class _ValidationRun:
                 )
             elif own and self._log_proofs(own) and not gaps:
                 self._log_equal(own)
+        state_page.draw(self.plan, self.context, self.engine)
         self.outcome.raise_failures()
         yield from ()
 

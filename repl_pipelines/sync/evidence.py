@@ -11,6 +11,11 @@ from repl_pipelines.sync.prove import Verdict
 from repl_pipelines.sync.records import record
 from repl_pipelines.sync.report import Uncompared
 
+_UNKNOWN = TerminalError(
+    "The source's figures at the position of the copy are not recorded.",
+    "Repair what was found to differ, if anything, and validate again.",
+)
+
 
 def recorded(scope: Scope, verdict: Verdict) -> Verdict:
     """Record what was compared of each table, and what could not be; all with their places."""
@@ -46,11 +51,4 @@ def _gaps(scope: Scope, verdict: Verdict) -> Iterator[Uncompared]:
             error = verdict.failed.get(name) or verdict.unreached.get(copy)
             for key in scope.partitions.get(name, (None,)):
                 if (name, copy, key) not in done:
-                    yield Uncompared(name, key, copy, error or _unknown(name))
-
-
-def _unknown(table: TableName) -> ReplicationError:
-    return TerminalError(
-        f"The lake has no figures of the source for {table} at the position of its copy.",
-        "Validate it: that syncs, and measures the table.",
-    )
+                    yield Uncompared(name, key, copy, error or _UNKNOWN)

@@ -58,6 +58,9 @@ def test_what_a_person_reads_of_an_asset(project: Project) -> None:
     orders = graph.get(dg.AssetKey(["lake", "shop", "orders"]))
     assert "updated_at" in (orders.description or "")
     assert 'recopy: ["public.orders"]' in (orders.description or "")
+    for key in (["shop", "orders"], ["lake", "shop", "orders"], ["validation", "shop", "_syncs"]):
+        link = graph.get(dg.AssetKey(key)).metadata["state"]
+        assert link == dg.MetadataValue.asset(dg.AssetKey(["state", "shop"]))
     schema = orders.metadata["dagster/column_schema"]
     assert (schema.columns[0].name, schema.columns[0].type) == ("id", "long")
     lineage = orders.metadata["dagster/column_lineage"]

@@ -1,7 +1,9 @@
 """Runs in process, on the real engine and real servers."""
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
+from xml.etree import ElementTree as ET
 
 import dagster as dg
 
@@ -10,6 +12,7 @@ from tests.orchestration.project import Project, failure, materialized
 
 TABLES = ("countries", "orders")
 COPIES = ("lake", "duckdb", "postgres")
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_a_sync_moves_everything_in_one_snapshot(project: Project) -> None:
@@ -17,7 +20,8 @@ def test_a_sync_moves_everything_in_one_snapshot(project: Project) -> None:
     assert result.success, failure(result)
     layers = ("lake", "duckdb", "postgres")
     expected = {f"{layer}/shop/{t}" for layer in layers for t in (*TABLES, "_syncs", "events")}
-    assert materialized(result) == expected
+    assert materialized(result) == expected | {"state/shop"}
+    assert project.newest("state/shop")["copies not compared"] == 9  # nothing is proven yet
     days = {f"2026-11-0{day}" for day in range(1, 5)}
     for layer in layers:
         key = dg.AssetKey([layer, "shop", "events"])
@@ -37,7 +41,7 @@ def test_a_sync_moves_everything_in_one_snapshot(project: Project) -> None:
 def test_only_what_is_selected_is_synced(project: Project) -> None:
     result = project.run("lake/shop/orders", "duckdb/shop/orders")
     assert result.success, failure(result)
-    assert materialized(result) == {"lake/shop/orders", "duckdb/shop/orders"}
+    assert materialized(result) == {"lake/shop/orders", "duckdb/shop/orders", "state/shop"}
 
 
 def test_a_range_of_partitions_is_one_run_with_numbers_of_their_own(project: Project) -> None:
@@ -116,6 +120,9 @@ def test_a_difference_is_red_and_shows_its_evidence(project: Project) -> None:
     shown = project.evidence("validation/shop/orders", "equal_lake")["evidence"].value
     assert re.fullmatch("1 [0-9a-f]{64}", shown)
     assert project.newest("validation/shop/orders")["evidence"] == f"public.orders {shown}"
+    state = project.newest("state/shop")
+    assert (state["copies proven equal"], state["rows that differ"]) == (9, 0)
+    assert "Nothing to do" in state["page"]
 
     project.sql("update orders set note = note || ' ' where id = 3", dsn=project.replica)
     project.sql("delete from events where id = 1", dsn=project.replica)
@@ -129,6 +136,17 @@ def test_a_difference_is_red_and_shows_its_evidence(project: Project) -> None:
     assert "validation/shop/countries" in materialized(result)
     [row] = project.evidence("validation/shop/orders", "equal_postgres")["differences"].records
     assert row.data["source checksum"] != row.data["copy checksum"]
+    state = project.newest("state/shop")
+    assert (state["copies proven equal"], state["rows that differ"]) == (7, 2)
+    assert (
+        "**postgres of public.events, public.orders:** It differs in 1 row: repair" in state["page"]
+    )
+    picture = re.search(r"\(data:image/svg\+xml;base64,(\S+)\)", state["page"])
+    assert picture
+    image = ET.fromstring(b64decode(picture[1]))  # noqa: S314 - our own
+    texts = [text.text for text in image.iter(f"{SVG}text")]
+    assert "7 of 9 copies proven equal" in texts
+    assert "postgres differs in 1 row" in texts
 
     config = {"ops": {"shop_copies": {"config": {"recopy": ["orders", "events"]}}}}
     assert project.job("shop_sync", run_config=config).success

@@ -1,4 +1,4 @@
-"""Every proof leaves a record, chained to the one before it; nothing of the rows is in it."""
+"""Every proof leaves a record, chained to the one before it; the state is told from these alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from psycopg.conninfo import make_conninfo
 
 from repl_pipelines.errors import LakeDamaged, ReplicaUnavailable, SourceUnavailable, TableNotFound
 from repl_pipelines.model.table import Declaration, TableName, TimePartition
-from repl_pipelines.proof.evidence import verify
+from repl_pipelines.proof.evidence import Told, verify
 from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.state import main
+from repl_pipelines.sync.state import read_state
 from tests.sync.conftest import Bench
 
 T, OTHER = TableName("public", "t"), TableName("public", "other")
@@ -25,7 +27,10 @@ def records(bench: Bench, table: TableName) -> list[dict]:
     return [json.loads(content) for _, content in chain]
 
 
-def test_every_proof_is_recorded(bench: Bench, replica_database: str) -> None:
+@pytest.mark.usefixtures("aws")
+def test_every_proof_is_recorded(
+    bench: Bench, replica_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.replicas.append(PostgresReplica("pg", replica_database, "shop"))
     bench.sql(
         "create table t (id int primary key, secret text)",
@@ -38,6 +43,9 @@ def test_every_proof_is_recorded(bench: Bench, replica_database: str) -> None:
 
     first = replication.prove(run="monday")
     assert first.proven
+    assert read_state(bench.lake).proven
+    assert main([f"s3://{bench.bucket.name}/lake/shop"]) == 0
+    assert "4 of 4 copies proven equal" in capsys.readouterr().out
     [record] = records(bench, T)
     assert record["run"] == "monday"
     assert record["software"] == f"repl_pipelines {version('repl-pipelines')}"
@@ -69,6 +77,28 @@ def test_every_proof_is_recorded(bench: Bench, replica_database: str) -> None:
     assert told["differing_rows"] == {"unequal": 2}
     assert {p.evidence.number for p in second.proofs if p.evidence and p.table == T} == {2}
     assert "secret" not in json.dumps(records(bench, T))
+
+    state = read_state(bench.lake)
+    assert not state.proven
+    table = next(one for one in state.tables if one.name == T)
+    assert (table.copies["pg"].told, table.copies["pg"].rows) == (Told.DIFFERENT, 2)
+    assert [one.told for one in table.attempts] == [Told.EQUAL, Told.DIFFERENT]
+    assert [(step.tables, step.copy) for step in state.steps()] == [((T,), "pg")]
+    assert main([f"s3://{bench.bucket.name}/lake/shop"]) == 1
+    told = capsys.readouterr().out
+    assert "3 of 4 copies proven equal" in told
+    assert "≠ 2" in told
+    assert "It differs in 2 rows: repair" in told
+    assert max(map(len, told.splitlines())) <= 80
+    assert "\x1b" not in told  # no colours for a file
+
+
+@pytest.fixture
+def aws(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment by which commands find the lake."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bench.bucket.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bench.bucket.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bench.bucket.secret_key)
 
 
 def told(record: dict) -> list[tuple[str, str, str]]:
@@ -120,3 +150,10 @@ def test_what_could_not_be_compared_is_recorded_with_its_reason(
     assert isinstance(verdict.failed[OTHER], TableNotFound)
     gaps = [(copy, "not compared", "TableNotFound") for copy in ("lake", "pg")]
     assert told(records(bench, OTHER)[3]) == gaps
+
+    for table in read_state(bench.lake).tables:
+        assert {copy.told for copy in table.copies.values()} == {Told.NOT_COMPARED}
+    key = bench.store.keys("lake/shop/_evidence/public/t/")[0]
+    client.put_object(Bucket=bench.bucket.name, Key=key, Body=b"tampered")
+    [broken] = [one.broken for one in read_state(bench.lake).tables if one.name == T]
+    assert broken == "0000000001.json: tampered: not in its canonical form"
