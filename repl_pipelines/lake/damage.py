@@ -6,8 +6,8 @@ from contextlib import closing
 import duckdb
 
 from repl_pipelines.errors import LakeDamaged
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.lake.log import LakeFile
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName

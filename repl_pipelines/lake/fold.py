@@ -7,13 +7,13 @@ from pathlib import Path
 
 import duckdb
 from deltalake import DeltaTable
-from deltalake.transaction import AddAction, RemoveAction
 
 from repl_pipelines.duck import parquet_options
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.columns import META, column_list, delta_schema
-from repl_pipelines.lake.log import LakeFile, Log
+from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import Table
@@ -124,11 +124,7 @@ class Fold:
     def _commit(
         self, handle: DeltaTable, added: Sequence[LakeFile], removed: Sequence[LakeFile]
     ) -> int | None:
-        actions: list[AddAction | RemoveAction] = [
-            *(self.log.add(file, data_change=False) for file in added),
-            *(self.log.remove(file, data_change=False) for file in removed),
-        ]
-        version = self.log.rewrite(handle, delta_schema(self.table), actions)
+        version = self.log.rewrite(handle, delta_schema(self.table), added, removed)
         if version is None:
             self.log.discard(added)
         else:

@@ -15,13 +15,13 @@ from typing import Any
 
 import duckdb
 from deltalake import DeltaTable
-from deltalake.transaction import AddAction, RemoveAction
 
 from repl_pipelines import duck
 from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
-from repl_pipelines.lake.log import APPLICATION, LakeFile, Log
+from repl_pipelines.lake.actions import LakeFile
+from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry, Sync
@@ -77,7 +77,7 @@ class Journal:
 
     def last(self) -> int:
         """The number of the newest sync, 0 before the first."""
-        return _last(self._log.open())
+        return self._last(self._log.open())
 
     def append(self, entries: Sequence[Entry], run: str, *, after: int | None = None) -> Sync:
         """Publish a sync under the next free number; a racer takes the one after.
@@ -86,20 +86,20 @@ class Journal:
         """
         for turn in range(TURNS):
             handle = self._log.open()
-            if after is not None and _last(handle) != after:
+            last = self._last(handle)
+            if after is not None and last != after:
                 raise SyncInProgress(
-                    f"Sync {_last(handle)} was published in the meantime.",
+                    f"Sync {last} was published in the meantime.",
                     "The tables' commits stay; the next sync publishes them.",
                 )
-            sync = Sync(_last(handle) + 1, run, datetime.now(UTC), tuple(entries))
+            sync = Sync(last + 1, run, datetime.now(UTC), tuple(entries))
             file = self._upload(rows.records(sync), f"s{sync.number:010d}")
             reach("journal.uploaded")
             content = [{"sync": sync.number, "run": run}]
-            added = [self._log.add(file)]
             if self._log.publish(
                 handle,
                 rows.schema(),
-                added=added,
+                added=[file],
                 removed=[],
                 number=sync.number,
                 content=content,
@@ -123,10 +123,11 @@ class Journal:
         over from `heads`.
         """
         handle = self._log.open()
-        if handle is None or _last(handle) <= number:
+        last = self._last(handle)
+        if handle is None or last <= number:
             return []
         found = self._read(handle, number)
-        expired = max((record["expired"] for record in found), default=_last(handle))
+        expired = max((record["expired"] for record in found), default=last)
         if expired > number:
             raise LakeDamaged(
                 f"The journal no longer holds all syncs from {number + 1} to {expired}.",
@@ -167,19 +168,19 @@ class Journal:
             return None
         kept = self._read(handle, 0, rows.kept(self._keep.age, self._keep.rows))
         removed = self._log.files(handle)
-        file = self._upload(kept, f"m{_last(handle):010d}")
+        file = self._upload(kept, f"m{self._last(handle):010d}")
         dropped = len(kept) < sum(file.rows for file in removed)
-        actions: list[AddAction | RemoveAction] = [
-            self._log.add(file, data_change=dropped),
-            *(self._log.remove(old, data_change=dropped) for old in removed),
-        ]
-        version = self._log.rewrite(handle, rows.schema(), actions)
+        version = self._log.rewrite(handle, rows.schema(), [file], removed, data_change=dropped)
         if version is None:
             self._log.discard([file])
         return version
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
         return self._log.vacuum(retention, ())
+
+    def _last(self, handle: DeltaTable | None) -> int:
+        """The newest sync, as its file's name says: unlike the log's own number it is sealed."""
+        return max(map(_number, self._log.files(handle)), default=0) if handle else 0
 
     def _read(self, handle: DeltaTable, above: int, query: str = rows.ALL) -> list[dict[str, Any]]:
         """Rows of syncs above a number, in the order of the syncs."""
@@ -216,7 +217,3 @@ class Journal:
 def _number(file: LakeFile) -> int:
     """The newest sync in a file; its name says so."""
     return int(file.path[1:11])
-
-
-def _last(handle: DeltaTable | None) -> int:
-    return 0 if handle is None else handle.transaction_version(APPLICATION) or 0

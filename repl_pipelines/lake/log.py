@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,30 +14,22 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from repl_pipelines.errors import LakeDamaged
+from repl_pipelines.lake.actions import LakeFile, add, listed, remove
 from repl_pipelines.lake.columns import NTZ, PARTITION
+from repl_pipelines.lake.seal import broken, seal
 from repl_pipelines.lake.store import Store
-from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.lake.store_errors import log_damage, short, store_errors
 
 APPLICATION = "repl_pipelines"
 COMMIT = "repl_pipelines"  # commit metadata: what this commit published
 CALL = "repl_pipelines_call"  # commit metadata: which call made it
 CARRIED = "repl_pipelines_head"  # commit metadata of maintenance: the newest commit before it
+FIRST = "repl_pipelines_first"  # commit metadata: nothing before this commit is needed
 # The log outlives the history that may be asked for (see `FoldPolicy.history`).
 CONFIGURATION: dict[str, str | None] = {
     "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 400 days",
 }
-
-
-@dataclass(frozen=True)
-class LakeFile:
-    """A Parquet file of a table: path relative to the table, and what is known without reading."""
-
-    path: str
-    size: int
-    rows: int
-    layer: str
-    partition: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,7 @@ class Log:
     def __init__(self, store: Store, location: str, what: str, partitioned: bool = True) -> None:
         self.store = store
         self.location = store.key(location)
+        self.folder = f"{self.location}/_delta_log"
         self.uri = store.uri(self.location)
         self.what = what
         self.partition_by = list(PARTITION) if partitioned else []
@@ -67,31 +59,54 @@ class Log:
                 return DeltaTable(
                     self.uri, version=version, storage_options=self.store.storage_options
                 )
-            except TableNotFoundError:
-                return None
+            except TableNotFoundError as error:
+                if version is None:
+                    return None
+                raise self._no_version(version, error) from error
             except DeltaError as error:
                 if version is not None and "version" in str(error).lower():
-                    raise LakeDamaged(
-                        f"The lake's {self.what} has no version {version} any more ({error}).",
-                        "Read a newer version; a replica that needs this one is filled anew.",
-                    ) from error
+                    raise self._no_version(version, error) from error
+                if wrong := log_damage(error):
+                    raise self.damaged(wrong) from error
                 raise
 
-    def files(self, handle: DeltaTable) -> list[LakeFile]:
-        """The files that make up the table at the handle's version."""
-        actions = handle.get_add_actions()
-        columns = [actions.column(n).to_pylist() for n in ("path", "size_bytes", "num_records")]
-        parts: Iterable[dict[str, Any]] = (
-            actions.column("partition").to_pylist()
-            if self.partition_by
-            else [{} for _ in columns[0]]
+    def _no_version(self, version: int, error: DeltaError) -> LakeDamaged:
+        return LakeDamaged(
+            f"The lake's {self.what} has no version {version} any more ({short(error)}).",
+            "Read a newer version; a replica that needs this one is filled anew.",
         )
-        return [
-            LakeFile(
-                path, size, rows or 0, part.get("_rp_layer") or "", part.get("_rp_partition") or ""
-            )
-            for path, size, rows, part in zip(*columns, parts, strict=True)
-        ]
+
+    def damaged(self, wrong: str) -> LakeDamaged:
+        """The error for a log that does not say what was committed."""
+        return LakeDamaged(
+            f"The log of the lake's {self.what} at {self.uri} is damaged: {wrong}.",
+            "Repair the table: it is copied again from its source, and its log goes on from there."
+            if self.partition_by
+            else "Move it away: the next sync publishes anew what the tables' own logs hold. Then"
+            " remove the replicas, to have them filled anew.",
+        )
+
+    def files(self, handle: DeltaTable) -> list[LakeFile]:
+        """The files that make up the table at the handle's version. Raises LakeDamaged."""
+        with store_errors(f"Reading the log of the lake's {self.what}"):
+            try:
+                files = listed(handle, partitioned=bool(self.partition_by))
+            except DeltaError as error:
+                if wrong := log_damage(error):
+                    raise self.damaged(wrong) from error
+                raise
+        version = handle.version()
+        if wrong := broken(self.info(version), files, version):
+            raise self.damaged(wrong)
+        return files
+
+    def behind(self, handle: DeltaTable, version: int) -> str:
+        """What is wrong with a log that does not reach up to a version that was published."""
+        return f"it ends at version {handle.version()}, and version {version} was published"
+
+    def objects(self) -> list[str]:
+        """The keys of all that the log consists of."""
+        return self.store.keys(f"{self.folder}/")
 
     def commits(self, newest: int) -> Iterator[Commit]:
         """Our commits from version `newest` backwards.
@@ -106,7 +121,7 @@ class Log:
             if COMMIT in info:
                 yield Commit(version, info.get(CALL, ""), info[COMMIT])
                 carried = None
-                if version == 0:
+                if version == 0 or FIRST in info:
                     return
             elif CARRIED in info and carried is None:
                 carried = Commit(**info[CARRIED])
@@ -115,15 +130,14 @@ class Log:
 
     def info(self, version: int) -> dict[str, Any] | None:
         """The commitInfo of a version, None if its log file is gone."""
-        content = self.store.read(f"{self.location}/_delta_log/{version:020d}.json")
+        content = self.store.read(f"{self.folder}/{version:020d}.json")
         if content is None:
             return None
-        for line in content.splitlines():
-            action = json.loads(line)
-            if "commitInfo" in action:
-                info: dict[str, Any] = action["commitInfo"]
-                return info
-        return {}
+        try:
+            actions = (json.loads(line) for line in content.splitlines())
+            return next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
+        except ValueError as error:
+            raise self.damaged(f"the commit of version {version} cannot be read") from error
 
     def newest(self, handle: DeltaTable) -> Commit | None:
         return next(self.commits(handle.version()), None)
@@ -133,7 +147,7 @@ class Log:
         handle: DeltaTable | None,
         schema: Schema,
         *,
-        added: Sequence[AddAction],
+        added: Sequence[LakeFile],
         removed: Sequence[LakeFile] | None,
         number: int,
         content: list[dict[str, Any]],
@@ -143,36 +157,47 @@ class Log:
         removed: None stands for all files, and is the only way to bring a new schema
         """
         call = uuid.uuid4().hex
-        properties = _next_version(
-            {COMMIT: content, CALL: call}, [Transaction(APPLICATION, number)]
-        )
-        with store_errors(f"Committing to the lake's {self.what}"):
-            try:
-                if handle is None:
-                    self._create(schema, added, properties)
-                else:
-                    if removed is None:
-                        self._allow(handle, schema)
-                    actions: list[AddAction | RemoveAction] = [
-                        *added,
-                        *(self.remove(file) for file in removed or ()),
-                    ]
-                    mode = "overwrite" if removed is None else "append"
-                    handle.create_write_transaction(
-                        actions, mode, schema, self.partition_by, commit_properties=properties
-                    )
-            except CommitFailedError:
-                pass  # lost, or won with the answer lost on the way: the log knows
+        kept = [] if handle is None or removed is None else self._without(handle, removed)
+        # A conflict is no error: lost, or won with the answer lost on the way, the log knows.
+        with store_errors(f"Committing to the lake's {self.what}"), suppress(CommitFailedError):
+            if handle is not None and removed is None:
+                self._allow(handle, schema)
+            version = 0 if handle is None else handle.version() + 1
+            stamps = {COMMIT: content, CALL: call, **seal([*kept, *added], version)}
+            properties = _next_version(stamps, [Transaction(APPLICATION, number)])
+            if handle is None:
+                self._create(schema, added, properties)
+            else:
+                handle.create_write_transaction(
+                    self._actions(added, removed or ()),
+                    "overwrite" if removed is None else "append",
+                    schema,
+                    self.partition_by,
+                    commit_properties=properties,
+                )
         return self._made_by(call, -1 if handle is None else handle.version())
 
+    def _without(self, handle: DeltaTable, removed: Sequence[LakeFile]) -> list[LakeFile]:
+        gone = {file.path for file in removed}
+        return [file for file in self.files(handle) if file.path not in gone]
+
+    def _actions(
+        self, added: Sequence[LakeFile], removed: Sequence[LakeFile], *, data_change: bool = True
+    ) -> list[AddAction | RemoveAction]:
+        partitioned = bool(self.partition_by)
+        return [
+            *(add(file, partitioned=partitioned, data_change=data_change) for file in added),
+            *(remove(file, partitioned=partitioned, data_change=data_change) for file in removed),
+        ]
+
     def _create(
-        self, schema: Schema, added: Sequence[AddAction], properties: CommitProperties
+        self, schema: Schema, added: Sequence[LakeFile], properties: CommitProperties
     ) -> None:
         try:
             create_table_with_add_actions(
                 self.uri,
                 schema,
-                list(added),
+                [add(file, partitioned=bool(self.partition_by)) for file in added],
                 mode="error",
                 partition_by=self.partition_by,
                 name=self.what,
@@ -209,16 +234,27 @@ class Log:
         return None
 
     def rewrite(
-        self, handle: DeltaTable, schema: Schema, actions: Sequence[AddAction | RemoveAction]
+        self,
+        handle: DeltaTable,
+        schema: Schema,
+        added: Sequence[LakeFile],
+        removed: Sequence[LakeFile],
+        *,
+        data_change: bool = False,
     ) -> int | None:
-        """Commit other files for the same rows; the version, None if another commit won."""
+        """Commit other files for the same rows; the version, None if another commit won.
+
+        data_change: some of the rows are left out
+        """
         call = uuid.uuid4().hex
         base = handle.version()
-        properties = _next_version({**self._carried(handle), CALL: call})
+        files = [*self._without(handle, removed), *added]
+        properties = _next_version({**self._carried(handle), CALL: call, **seal(files, base + 1)})
+        actions = self._actions(added, removed, data_change=data_change)
         # A conflict is no error here, as in `publish`.
         with store_errors(f"Rewriting the lake's {self.what}"), suppress(CommitFailedError):
             handle.create_write_transaction(
-                list(actions), "append", schema, self.partition_by, commit_properties=properties
+                actions, "append", schema, self.partition_by, commit_properties=properties
             )
         fresh = self.open()
         assert fresh is not None
@@ -243,6 +279,8 @@ class Log:
         handle = self.open()
         if handle is None:
             return 0
+        if max(keep, default=0) > handle.version():
+            raise self.damaged(self.behind(handle, max(keep)))
         kept = {self.same_rows(version, handle.version()) for version in keep}
         with store_errors(f"Cleaning up the lake's {self.what}"):
             deleted = handle.vacuum(
@@ -261,27 +299,8 @@ class Log:
         It must be found even when the log before has been cleaned up.
         """
         newest = self.newest(handle)
-        return {CARRIED: vars(newest)} if newest else {}
-
-    def add(self, file: LakeFile, *, data_change: bool = True) -> AddAction:
-        # Only the row count: truncated or rounded bounds of other columns could mislead readers.
-        stats = json.dumps({"numRecords": file.rows})
-        return AddAction(
-            file.path, file.size, self._values(file), _now(), data_change=data_change, stats=stats
-        )
-
-    def remove(self, file: LakeFile, *, data_change: bool = True) -> RemoveAction:
-        return RemoveAction(
-            path=file.path,
-            deletion_timestamp=_now(),
-            data_change=data_change,
-            partition_values=self._values(file),
-            size=file.size,
-        )
-
-    def _values(self, file: LakeFile) -> dict[str, str | None]:
-        values = {"_rp_layer": file.layer, "_rp_partition": file.partition or None}
-        return values if self.partition_by else {}
+        same = seal(self.files(handle))
+        return {CARRIED: vars(newest), **same} if newest else same
 
 
 def _next_version(
@@ -296,7 +315,3 @@ def _next_version(
     return CommitProperties(
         custom_metadata=metadata, app_transactions=list(transactions), max_commit_retries=0
     )
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

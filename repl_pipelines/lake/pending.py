@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from repl_pipelines.lake.log import LakeFile
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 

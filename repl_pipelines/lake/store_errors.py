@@ -29,6 +29,12 @@ _DENIED = re.compile(
     r"|\b40[13]\b|Forbidden|Unauthorized|lacked the necessary privileges"
 )
 _MISSING = re.compile(r"NoSuchKey|HTTP 404|\(404\)|404 Not Found|Object at location .* not found")
+# deltalake's words for a log that it cannot make a table of, unless the store is to blame.
+_LOG = re.compile(
+    r"Json error|Parquet error|Arrow error|Invalid Checkpoint|contiguous commit|LogSegment"
+    r"|metadata or protocol|Missing data|[Ii]nvalid (?:utf|table|JSON)|missing field|Schema error"
+)
+_STORE = re.compile(r"Generic S3|HTTP|error sending|onnection|imed? ?out")
 # DuckDB's words for a Parquet file that is not what it should be.
 _CORRUPT = re.compile(r"\bfile ['\"]s3://|[Dd]ecompress|TProtocolException|[Pp]arquet|Thrift")
 _LINE = re.compile(r"\n\nLINE \d")
@@ -38,7 +44,7 @@ _FILE = re.compile(r"""['"](?:s3|https?)://[^/'"]+/([^'"?]+)""")
 def store_error(error: Exception, what: str) -> ReplicationError:
     """The engine's error for a fault of the store while doing `what`."""
     text = _LINE.split(str(error))[0]  # DuckDB quotes the SQL, which names files without fault
-    detail = " ".join(re.sub(r"\x1b\[[0-9;]*m|[↳\x1b]", " ", text).split())[:300]
+    detail = short(text)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return StoreRefused(
             f"{what}: no credentials for the object store.",
@@ -67,6 +73,18 @@ def store_error(error: Exception, what: str) -> ReplicationError:
         f"{what}: the object store did not answer as it should ({detail}).",
         "Check that the endpoint is reachable; the sync can be repeated safely.",
     )
+
+
+def log_damage(error: DeltaError) -> str:
+    """What is wrong with a Delta log, as deltalake says it; '' where it says something else."""
+    text = str(error)
+    return short(error) if _LOG.search(text) and not _STORE.search(text) else ""
+
+
+def short(error: Exception | str) -> str:
+    """What an error says, without colours, and without the trace that deltalake adds."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[↳\x1b]", " ", re.split(r"\n +0: ", str(error))[0])
+    return " ".join(plain.split())[:300]
 
 
 _COPY_AGAIN = "Copy the table again from its source; a replica is then filled from the new copy."

@@ -18,11 +18,13 @@ from repl_pipelines.errors import LakeDamaged, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
 from repl_pipelines.lake import entries as form
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.columns import check_columns, delta_schema, user_columns
 from repl_pipelines.lake.fold import Fold, FoldPolicy
 from repl_pipelines.lake.locations import data_path
-from repl_pipelines.lake.log import Commit, LakeFile, Log
+from repl_pipelines.lake.log import Commit, Log
 from repl_pipelines.lake.pending import Pending
+from repl_pipelines.lake.restart import restart
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry
@@ -96,10 +98,10 @@ class LakeTable:
     def commits_after(self, batch: int) -> tuple[Entry, ...]:
         """Entries of all commits with a batch above `batch`, oldest first.
 
-        Those the journal does not have yet were left behind by a crash before its commit.
+        Those the journal does not have yet were left behind by a crash before its commit. Raises
+        LakeDamaged where the log does not reach up to `batch`.
         """
-        handle = self._log.open()
-        return () if handle is None else self._entries_after(handle, batch)
+        return self._entries_after(self._log.open(), batch)
 
     def _head(self, handle: DeltaTable) -> Head:
         commit = self._log.newest(handle)
@@ -116,14 +118,21 @@ class LakeTable:
         columns = user_columns(handle.schema())
         return Head(commit.version, entries[0].batch, entries, handle.version(), columns)
 
-    def _entries_after(self, handle: DeltaTable, batch: int) -> tuple[Entry, ...]:
+    def _entries_after(self, handle: DeltaTable | None, batch: int) -> tuple[Entry, ...]:
         found: list[tuple[Entry, ...]] = []
-        for commit in self._log.commits(handle.version()):
+        newest = 0
+        for commit in () if handle is None else self._log.commits(handle.version()):
             entries = form.from_json(commit.content, commit.version)
+            newest = max(newest, entries[0].batch)
             if entries[0].batch <= batch:
                 break
             found.append(entries)
+        if newest < batch:
+            raise self._behind(newest, batch)
         return tuple(entry for entries in reversed(found) for entry in entries)
+
+    def _behind(self, batch: int, journal: int) -> LakeDamaged:
+        return self._log.damaged(f"it ends at batch {batch}, and its journal is at {journal}")
 
     def upload(
         self, parts: Iterable[Path], *, layer: str, batch: int, partition: str = ""
@@ -166,11 +175,14 @@ class LakeTable:
         commit came in between, a commit of other partitions still lands, under the next free
         batch number (see the returned entries; `_rp_batch` inside its files keeps the intended
         number, which nothing compares in tables without a changes layer). In every other case
-        SyncInProgress is raised and nothing is published. Only Replace.TABLE may change columns.
-        A repeated call finds its commit and returns it.
+        SyncInProgress is raised and nothing is published. Only Replace.TABLE may change columns;
+        it begins a damaged log anew. A repeated call finds its commit and returns it.
         """
         check_columns(table)
         schema = delta_schema(table)
+        if replace.whole and not self._reaches(entries[0].batch - 1):
+            restart(self._log, schema, files, entries[0].batch, form.to_json(entries))
+            reach("lake.committed")
         for turn in range(TURNS):
             handle = self._log.open()
             if done := self._already(handle, entries):
@@ -184,7 +196,7 @@ class LakeTable:
             commit = self._log.publish(
                 handle,
                 schema,
-                added=[self._log.add(file) for file in files],
+                added=files,
                 removed=self._removed(handle, replace),
                 number=entries[0].batch,
                 content=form.to_json(entries),
@@ -196,6 +208,17 @@ class LakeTable:
                 return self._head_of(commit, fresh)
             time.sleep(random.uniform(0, 0.05 * (turn + 1)))
         raise self._overtaken()
+
+    def _reaches(self, batch: int) -> bool:
+        """Whether the log is in order, and has what was committed up to this batch."""
+        try:
+            handle = self._log.open()
+            if handle is None or batch == 0:
+                return batch == 0
+            self._log.files(handle)
+            return self._head(handle).batch >= batch
+        except LakeDamaged:
+            return batch == 0
 
     def _already(self, handle: DeltaTable | None, entries: Sequence[Entry]) -> Head | None:
         """The head that an earlier call with the same entries made, its answer having been lost."""
@@ -215,11 +238,7 @@ class LakeTable:
         wanted = entries[0].batch
         free = 1 if handle is None else self._head(handle).batch + 1
         if wanted > free and not replace.whole:
-            raise LakeDamaged(
-                f"The lake's table {self.name} ends at batch {free - 1}; "
-                f"its journal is at {wanted - 1}.",
-                "The table was removed or replaced by an older copy: copy it again.",
-            )
+            raise self._behind(free - 1, wanted - 1)
         if wanted < free:
             assert handle is not None
             others = {entry.partition for entry in self._entries_after(handle, wanted - 1)}
@@ -244,7 +263,11 @@ class LakeTable:
         """The files of the table at a version, or later ones with the same rows (see fold)."""
         handle = self._log.open()
         if handle is None:
-            return []
+            if version is None:
+                return []
+            raise self._log.damaged("it is gone")
+        if version is not None and version > handle.version():
+            raise self._log.damaged(self._log.behind(handle, version))
         if version is not None and version != handle.version():
             same = self._log.same_rows(version, handle.version())
             if same != handle.version():
@@ -269,7 +292,8 @@ class LakeTable:
         partition: rows of this time partition only
         meta: columns of `lake.columns.META` to add
         """
-        known = [file for file in self.files(version) if not replaced.removes(file)]
+        old = [] if replaced.whole else self.files(version)  # which may be damaged
+        known = [file for file in old if not replaced.removes(file)]
         wanted = [f for f in (*known, *extra) if partition is None or f.partition == partition]
         base, changes = self._addresses(wanted, "base"), self._addresses(wanted, "changes")
         return current.current_sql(table, base, changes, meta)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from repl_pipelines.errors import KeyNotUnique
 from repl_pipelines.failpoints import reach
-from repl_pipelines.lake.table import LakeFile, Replace
+from repl_pipelines.lake.actions import LakeFile
+from repl_pipelines.lake.table import Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figure, Figures
 from repl_pipelines.model.selection import Everything, Partitions

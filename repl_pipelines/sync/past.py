@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.table import Table, TableName
@@ -17,11 +18,18 @@ class Published:
         self.number = max((published.sync for published in newest.values()), default=0)
         self._heads = {name: published.entry for name, published in newest.items()}
 
-    def past(self, table: Table) -> Past:
-        """What is known of a table, counting commits that a killed sync did not journal."""
+    def past(self, table: Table, *, anew: bool = False) -> Past:
+        """What is known of a table, counting commits that a killed sync did not journal.
+
+        anew: it is to be copied again, so that its own log may be damaged
+        """
         mine = [e for (name, _), e in self._heads.items() if name == table.name]
-        batch = self._batch(table.name)
-        unpublished = self._lake.table(table.name).commits_after(batch)
+        unpublished: tuple[Entry, ...] = ()
+        try:
+            unpublished = self._lake.table(table.name).commits_after(self._batch(table.name))
+        except LakeDamaged:
+            if not anew:
+                raise
         entries = sorted([*mine, *unpublished], key=lambda e: (e.batch, e.partition is not None))
         return Past(
             batch=max((e.batch for e in entries), default=0),

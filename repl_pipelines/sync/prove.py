@@ -13,7 +13,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from repl_pipelines.errors import ReplicationError, ReplicaUnavailable, SyncInProgress
+from repl_pipelines.errors import (
+    LakeDamaged,
+    ReplicationError,
+    ReplicaUnavailable,
+    SyncInProgress,
+)
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.contract import View
 from repl_pipelines.sync.hold import LAKE, Scope, held_against, recorded
@@ -21,7 +26,7 @@ from repl_pipelines.sync.locate import located
 from repl_pipelines.sync.meter import Meter
 from repl_pipelines.sync.report import Proof, Report, SyncReport, Uncompared
 from repl_pipelines.sync.share import Held, Share
-from repl_pipelines.sync.sides import Heads, LakeView
+from repl_pipelines.sync.sides import Heads, LakeView, version
 from repl_pipelines.sync.snapshots import Hold
 
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
@@ -145,6 +150,7 @@ def _at_rest(scope: Scope) -> tuple[Proof, ...]:
 
 
 def _lake(scope: Scope) -> list[Proof]:
+    _look_at_logs(scope)
     with scope.lake.session() as session:
         turn = 0
         while True:
@@ -154,6 +160,16 @@ def _lake(scope: Scope) -> list[Proof]:
             proofs = held_against(scope, LAKE, view, heads)
             if turn == TURNS or not _between_commit_and_journal(scope, heads, proofs):
                 return located(scope, view, proofs)
+
+
+def _look_at_logs(scope: Scope) -> None:
+    """Note tables whose log is damaged: of those without recorded figures nobody reads the rows."""
+    heads = scope.lake.journal.newest()
+    for table in {name for name, _ in heads} & {table.name for table in scope.tables}:
+        try:
+            scope.lake.table(table).files(version(heads, table))
+        except LakeDamaged as error:
+            scope.damaged[table] = error
 
 
 def _replica(scope: Scope, name: str) -> list[Proof]:

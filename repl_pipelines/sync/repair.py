@@ -3,7 +3,8 @@
 The lake is healed from the source: in one sync, with its own snapshot, the rows that differ become
 an ordinary batch whose cause is told in the journal. Replicas are healed from the lake: the rows
 that differ are replaced in one transaction. Tables without a key, and time partitions, are copied
-again as wholes in the lake; so are rows of files that cannot be read.
+again as wholes in the lake; so are rows of files that cannot be read, and tables whose log is
+damaged.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from repl_pipelines.errors import LakeDamaged, RepairRefused, ReplicationError
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.damage import unreadable
-from repl_pipelines.lake.log import LakeFile
+from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.selection import Everything, Range
 from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.sync.correct import Healing
 from repl_pipelines.sync.hold import LAKE, Scope
 from repl_pipelines.sync.limit import check
+from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.prove import Verdict
 from repl_pipelines.sync.report import Proof, SyncReport
 from repl_pipelines.sync.work import Mend
@@ -30,7 +33,7 @@ class How(StrEnum):
 
     ROWS = "rows"  # the rows that differ
     PARTITIONS = "partitions"  # the time partitions that differ, as wholes
-    TABLE = "table"  # the whole table: it has no key to tell rows by
+    TABLE = "table"  # the whole table: it has no key to tell rows by, or its log is damaged
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def _lake(
         damaged = isinstance(before.failed.get(table.name), LakeDamaged)
         if not wrong and not damaged:
             continue
-        lost = unreadable(order.scope.lake, table.name) if damaged else ()
+        lost = _lost(order.scope.lake, table) if damaged else ()
         step = _step(table, LAKE, wrong, lost)
         try:
             if step.how is not How.ROWS and step.rows is not None:
@@ -160,7 +163,7 @@ def _lake(
             continue
         steps.append(step)
         if step.how is How.ROWS:
-            rows = sum(file.rows for file in lost)
+            rows = sum(file.rows for file in lost or ())
             wanted.mend[table.name] = Mend(order.limit, frozenset(step.lost), rows)
         elif step.how is How.PARTITIONS:
             wanted.partitions[table.name] = step.partitions
@@ -169,8 +172,21 @@ def _lake(
     return wanted, steps
 
 
-def _step(table: Table, copy: str, wrong: Sequence[Proof], lost: Sequence[LakeFile]) -> Repaired:
+def _lost(lake: Lake, table: Table) -> Sequence[LakeFile] | None:
+    """Files that cannot be read; None where the log does not tell which files there are."""
+    try:
+        Published(lake).past(table)
+        return unreadable(lake, table.name)
+    except LakeDamaged:
+        return None
+
+
+def _step(
+    table: Table, copy: str, wrong: Sequence[Proof], lost: Sequence[LakeFile] | None
+) -> Repaired:
     rows = None if any(p.found.rest for p in wrong) else sum(p.found.rows for p in wrong)
+    if lost is None:
+        return Repaired(table.name, copy, How.TABLE, None)
     step = Repaired(table.name, copy, How.ROWS, rows, lost=tuple(file.path for file in lost))
     if copy != LAKE:
         return step

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from repl_pipelines.errors import LakeDamaged, NotProven
 from repl_pipelines.failpoints import reach
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.pending import Kept, Pending
-from repl_pipelines.lake.table import LakeFile
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import Piece

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from repl_pipelines.errors import ReplicationError, SyncInProgress, TerminalError
+from repl_pipelines.errors import LakeDamaged, ReplicationError, SyncInProgress, TerminalError
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.columns import check_columns
 from repl_pipelines.lake.fold import FoldPolicy
@@ -133,7 +133,20 @@ class SyncRun:
 
     def _logged(self) -> dict[TableName, Past]:
         """Where the copies of the tables in mode log stand."""
-        return {t.name: self.published.past(t) for t in self.tables if t.mode is Mode.LOG}
+        logged = [table for table in self.tables if table.mode is Mode.LOG]
+        if not logged:
+            return {}
+        published = self.published  # where the journal cannot be read, nothing can be done
+        pasts: dict[TableName, Past] = {}
+        for table in logged:
+            try:
+                pasts[table.name] = published.past(table, anew=self._anew(table))
+            except LakeDamaged as error:
+                self.failed[table.name] = error
+        return pasts
+
+    def _anew(self, table: Table) -> bool:
+        return isinstance(self.request.recopy.get(table.name), Everything)
 
     def _read_log(
         self, pasts: Mapping[TableName, Past], snapshot: Snapshot, directory: Path
@@ -184,7 +197,7 @@ class SyncRun:
     def _table(self, table: Table, snapshot: Snapshot, changes: Changes | None) -> list[Entry]:
         started = time.monotonic()
         try:
-            past = self.published.past(table)
+            past = self.published.past(table, anew=self._anew(table))
             _check_order(table, past, snapshot)
             if past.unpublished:
                 reach("sync.rolled_forward")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from repl_pipelines import duck
+from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.lake.log import LakeFile
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.table import Head, LakeTable, Replace
 from repl_pipelines.model.column import Column, Family
@@ -113,10 +113,10 @@ class Copy:
         shape = self.table.fingerprint
         return Entry(self.table.name, action, number, 0, position, shape=shape, **other)
 
-    def copy(self, rows: str) -> Head:
+    def copy(self, rows: str, batch: int | None = None) -> Head:
         """The whole table anew."""
-        entry = self.entry(Action.COPY)
-        files = self.upload(rows)
+        entry = self.entry(Action.COPY, batch)
+        files = self.upload(rows, batch=entry.batch)
         return self.place.commit(self.table, files, [entry], replace=Replace.TABLE)
 
     def copy_partition(self, key: str, rows: str, batch: int | None = None) -> Head:

@@ -244,19 +244,3 @@ def test_a_fresh_proof_sees_what_a_sync_without_reconciliation_cannot(bench: Ben
     [proof] = replication.prove(fresh=True).proofs
     assert not proof.proven
     assert (proof.source.rows, proof.figure.rows) == (99, 100)
-
-
-def test_proofs_are_right_while_writers_write(bench: Bench) -> None:
-    """Neither false alarm nor false pass: the source's figures are of the copy's own position."""
-    bench.sql("create table t (id bigint primary key, at timestamptz default now(), note text)")
-    replication = bench.replication(Declaration("t", cursor="at"))
-    with psycopg.connect(bench.dsn, autocommit=True) as writer:
-        for turn in range(5):
-            writer.execute(
-                "insert into t select g, now(), 'x' from generate_series(%s::int, %s::int) g",
-                [turn * 100, turn * 100 + 99],
-            )
-            with psycopg.connect(bench.dsn) as late:
-                late.execute("update t set note = 'late', at = now() where id % 3 = 0")
-                assert replication.prove(fresh=turn > 0).proven
-                late.commit()
