@@ -15,13 +15,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from repl_pipelines.errors import ForeignReplica
+from repl_pipelines.errors import ForeignReplica, SyncInProgress
 from repl_pipelines.lake.journal import Journal, Keep
 from repl_pipelines.lake.locations import journal_location
 from repl_pipelines.model.column import Column
 from repl_pipelines.model.figures import Figures, differences
+from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Mode, Table
-from repl_pipelines.replicas.contract import Replica
+from repl_pipelines.proof.bisect import Depth, bisect
+from repl_pipelines.proof.relation import ALL, duckdb_relation
+from repl_pipelines.replicas.contract import Correction, Replica
 from tests.replicas.world import World, column, table
 from tests.servers import Bucket
 
@@ -442,6 +445,53 @@ class ReplicaConformance:
             assert differences(
                 world.figures(ORDERS, buckets), figures(replica, ORDERS, buckets=buckets)
             )
+
+    def test_rows_are_told_and_corrected_one_by_one(self, world: World, replica: Replica) -> None:
+        world.load(ORDERS, [order(i) for i in range(1, 9)])
+        number = world.publish()
+        assert self.wrong(world, replica, number) is None, "it does not hold the table yet"
+        replica.apply(world.lake, [ORDERS], "r")
+        found = self.wrong(world, replica, number)
+        assert found is not None
+        assert found.digests == frozenset()
+        for statement in (
+            "DELETE FROM {}orders WHERE id = 3",
+            "UPDATE {}orders SET customer = '' WHERE id = 4",
+            "INSERT INTO {}orders VALUES (99, 'x', 1.00, now())",
+        ):
+            self.alter(replica, statement)
+        found = self.wrong(world, replica, number)
+        assert found is not None
+        assert found.digests is not None
+        assert len(found.digests) == 4, "row 4 as it is and as it should be"
+        with pytest.raises(SyncInProgress, match="has moved on"):
+            replica.correct(world.lake, replace(found, sync=number + 1), "r")
+        assert len(self.rows(replica, ORDERS)) == 8
+        assert replica.correct(world.lake, found, "r") == 2  # written; two were deleted
+        self.assert_equal(world, replica, [ORDERS])
+        self.alter(replica, "UPDATE {}orders SET customer = 'all'")
+        assert replica.correct(world.lake, replace(found, selection=ALL, digests=None), "r") == 8
+        self.assert_equal(world, replica, [ORDERS])
+        assert replica.sync_number() == number
+        # It goes on from there.
+        world.change(ORDERS, [order(10)])
+        world.publish()
+        assert not replica.apply(world.lake, [ORDERS], "r")[ORDERS.name].reloaded
+        self.assert_equal(world, replica, [ORDERS])
+
+    def wrong(self, world: World, replica: Replica, number: int) -> Correction | None:
+        """What a bisection finds to be put right in the orders."""
+        place = world.lake.table(ORDERS.name)
+        head = place.head()
+        assert head is not None
+        with replica.view() as view, world.lake.session() as session:
+            copy = view.relation(ORDERS)
+            if copy is None:
+                return None
+            lake = duckdb_relation(session, ORDERS, f"({place.rows_sql(ORDERS)}) AS t")
+            leaves = bisect(ORDERS, lake, copy, Buckets((0, 1), 2), Depth())
+            digests = frozenset(leaves.missing | leaves.extra)
+        return Correction(ORDERS, number, head.version, leaves.selection, digests)
 
     # Readers, rivals and crashes
 

@@ -20,7 +20,7 @@ from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.entry import Action
-from repl_pipelines.model.table import Declaration, Mode, Table, TimePartition
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName, TimePartition
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
@@ -172,6 +172,29 @@ def assert_clean(lake: Lake) -> None:
         assert numbers == set(range(1, max(numbers) + 1)), name
 
 
+def assert_told_once(lake: Lake, turns: Sequence[int]) -> None:
+    """The history has each version of each row that these changes made, once, at its commit."""
+    told: dict[str, Counter[tuple[str, int]]] = {}
+    commits: Counter[int] = Counter()
+    for name in ("orders", "stock"):
+        table = TableName("public", name)
+        paths = [path for one in lake.journal.of_table(table) for path in one.entry.files]
+        files = ", ".join(f"'{lake.table(table).uri}/{path}'" for path in paths)
+        query = (
+            f"SELECT _rp_op, id, _rp_position FROM read_parquet([{files}], union_by_name = true)"
+        )
+        with lake.session() as session:
+            rows = session.execute(query).fetchall()
+        told[name] = Counter((op, key) for op, key, _ in rows)
+        if name == "stock":
+            commits.update(position for _, _, position in rows)
+    versions = [(("d", 100 + t), ("u", -100 - t), ("u", 10 + t)) for t in turns]
+    assert told["stock"] == Counter(version for three in versions for version in three)
+    assert list(commits.values()) == [3] * len(turns)
+    versions = [(("d", 100 + t), ("u", 1000 + t), ("u", 10 + t)) for t in turns]
+    assert told["orders"] == Counter(version for three in versions for version in three)
+
+
 def settle(replication: Replication, expected: Rows, tables: Sequence[Table]) -> None:
     """Run again: everything as in the source; and once more: nothing moves."""
     report = replication.sync(run="again")
@@ -209,8 +232,14 @@ def test_killed_in_a_later_sync(shop: Bench) -> None:
     tables = replication.tables()
     replication.sync()
     later = [p for p in POINTS if not p.startswith("replica.") and p != "sync.piece_kept"]
-    for turn, point in enumerate(later):
+    turns: list[int] = []
+
+    def changed(turn: int) -> None:
         change(shop, turn)
+        turns.append(turn)
+
+    for turn, point in enumerate(later):
+        changed(turn)
         if point == "sync.rolled_forward":
             kill("sync.before_journal", shop, shop.lake)
         old = published_rows(shop.lake, tables)
@@ -219,10 +248,11 @@ def test_killed_in_a_later_sync(shop: Bench) -> None:
         kill(point, shop, shop.lake)
         assert published_rows(shop.lake, tables) == (new if point in PUBLISHED else old), point
         if turn % 2:
-            change(shop, 50 + turn)
+            changed(50 + turn)
         settle(replication, source_rows(shop, tables), tables)
     report = replication.sync()
     assert {entry.action for entry in report.entries} == {Action.UNCHANGED}
+    assert_told_once(shop.lake, turns)
 
 
 def test_killed_in_an_apply(shop: Bench, replica_database: str, tmp_path: Path) -> None:
