@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +49,31 @@ def explore(start: World, model: Model, invariant: Invariant, goal: Goal) -> Exp
     queue = deque([start])
     names: set[str] = set()
     met = False
-    while queue:
-        world = queue.popleft()
-        wrong = invariant(world)
-        met = met or goal(world)
-        if wrong:
-            return Exploration(len(came), frozenset(names), met, wrong, _trace(came, world))
-        for name, after in model(world):
-            names.add(name)
-            if after not in came:
-                came[after] = (name, world)
-                queue.append(after)
-        assert len(came) < LIMIT, "the model's bounds are too wide"
+    with _without_collector():
+        while queue:
+            world = queue.popleft()
+            wrong = invariant(world)
+            met = met or goal(world)
+            if wrong:
+                return Exploration(len(came), frozenset(names), met, wrong, _trace(came, world))
+            for name, after in model(world):
+                names.add(name)
+                known = len(came)
+                came.setdefault(after, (name, world))  # worlds are large: hashed once
+                if len(came) > known:
+                    queue.append(after)
+            assert len(came) < LIMIT, "the model's bounds are too wide"
     return Exploration(len(came), frozenset(names), met)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """It would look through all worlds again and again, and find nothing: they form no cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _trace(came: dict[World, tuple[str, World]], world: World) -> tuple[tuple[str, World], ...]:

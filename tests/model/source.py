@@ -8,6 +8,7 @@ that another transaction has written waits until that one has ended for all to s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 # Phases of a transaction. LOGGED: its commit record is in the log, its rows are not yet visible.
@@ -58,11 +59,14 @@ class Source(NamedTuple):
     timed: bool = False
 
 
-def steps(source: Source) -> Iterator[tuple[str, Source]]:
+@lru_cache(100_000)  # most worlds differ in their syncs alone
+def steps(source: Source) -> tuple[tuple[str, Source], ...]:
     """What any of the transactions may do next."""
-    for number, one in enumerate(source.transactions):
-        for step, after in _steps(source, number, one):
-            yield f"T{number} {step}", after
+    return tuple(
+        (f"T{number} {step}", after)
+        for number, one in enumerate(source.transactions)
+        for step, after in _steps(source, number, one)
+    )
 
 
 def _steps(source: Source, number: int, one: Transaction) -> Iterator[tuple[str, Source]]:
@@ -95,10 +99,15 @@ def in_progress(source: Source) -> frozenset[int]:
 
 def rows(source: Source, shown: Collection[int], table: str) -> Rows:
     """A table's rows as a snapshot that shows these transactions has them."""
+    scripts = tuple((n, source.transactions[n].script) for n in source.log if n in shown)
+    return _rows(scripts, table)
+
+
+@lru_cache(100_000)
+def _rows(scripts: tuple[tuple[int, tuple[Write, ...]], ...], table: str) -> Rows:
     found: Rows = ()
-    for number in source.log:
-        if number in shown:
-            found = written(found, number, source.transactions[number].script, table)
+    for number, script in scripts:
+        found = written(found, number, script, table)
     return found
 
 
