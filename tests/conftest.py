@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import duckdb
 import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
+from tests.extensions import leave_signatures_unverified
 from tests.servers import Bucket, fresh_bucket, fresh_database, postgres_server, s3_server
 
 
 @pytest.fixture(scope="session", autouse=True)
 def extensions_are_loaded_quickly() -> Iterator[None]:
-    """Their signatures take 0.2 (httpfs) and 0.4 s (postgres) of CPU with every session.
-
-    The tests that start processes of their own verify them.
-    """
-    connect = duckdb.connect
-
-    def unverified(database: str = ":memory:", **given: Any) -> duckdb.DuckDBPyConnection:
-        if database == ":memory:":  # sessions on one file must agree on their settings
-            given["config"] = {**given.get("config", {}), "allow_unsigned_extensions": "true"}
-        return connect(database, **given)
-
+    """Most tests that start processes of their own still verify them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb, "connect", unverified)
+        leave_signatures_unverified(patch)
         yield
 
 

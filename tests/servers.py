@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from repl_pipelines.demo.postgres_binaries import program_dir
+from repl_pipelines.demo.postgres_binaries import program_dir, server_account
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 
@@ -72,6 +72,31 @@ def postgres_server(
             yield server.start()
         finally:
             server.remove()
+
+
+@contextmanager
+def standby_of(
+    primary: PostgresServer, dbname: str, settings: dict[str, str] | None = None
+) -> Iterator[PostgresServer]:
+    """A hot standby made by a base backup of `primary`, following it through a slot of its own."""
+    with server_directory() as directory:
+        mine = {**primary.settings, "hot_standby_feedback": "on", **(settings or {})}
+        standby = PostgresServer(
+            directory / "pg", version=primary.version, fsync=False, settings=mine
+        )
+        shutil.copy(primary.directory / "superuser.password", standby.directory)
+        backup = [program_dir(primary.version) / "pg_basebackup", "--pgdata", standby.data]
+        follow = ["--write-recovery-conf", "--create-slot", "--slot", "standby"]
+        subprocess.run(
+            [*backup, *follow, "--checkpoint=fast", "--dbname", primary.dsn(dbname)], check=True
+        )
+        if account := server_account():
+            owner = f"{account.uid}:{account.gid}"
+            subprocess.run(["chown", "-R", owner, standby.data], check=True)
+        try:
+            yield standby.start()
+        finally:
+            standby.remove()
 
 
 @contextmanager

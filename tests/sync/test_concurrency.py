@@ -294,7 +294,7 @@ SHOP = [
     Declaration(name, cursor="updated_at")
     for name in ("products", "orders", "order_lines", "shipments", "billing.*")
 ]
-SYNCS = 10
+SYNCS = 6
 # DuckDB does not know that the key decides the total.
 TORN = [q.replace("group by o.id", "group by o.id, o.total") for q in INVARIANTS.values()]
 

@@ -28,6 +28,7 @@ from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.slot import name_for
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync.engine import Replication
+from tests.extensions import leave_signatures_unverified
 from tests.sync.conftest import Bench
 
 Rows = dict[str, list[tuple]]
@@ -97,6 +98,7 @@ def change(shop: Bench, turn: int) -> None:
 def fail_in_child(point: str, dsn: str, store: Store, source: str, replica: Replica | None) -> None:
     """What the child does: a sync, or an apply if it is given a replica."""
     os.environ["REPL_PIPELINES_FAILPOINT"] = point
+    leave_signatures_unverified(pytest.MonkeyPatch())
     replication = replication_of(dsn, Lake(store, source), [replica] if replica else [])
     if replica is None:
         replication.sync(run="killed")
