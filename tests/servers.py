@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from repl_pipelines.demo.postgres_binaries import program_dir, server_account
+from repl_pipelines.demo.postgres_binaries import program_dir
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 
@@ -75,41 +75,27 @@ def postgres_server(
 
 
 @contextmanager
-def standby_of(
-    primary: PostgresServer, dbname: str, settings: dict[str, str] | None = None
+def standby_server(
+    primary: PostgresServer, dbname: str = "postgres", *, slot: str = ""
 ) -> Iterator[PostgresServer]:
-    """A hot standby made by a base backup of `primary`, following it through a slot of its own."""
-    with server_directory() as directory:
-        mine = {**primary.settings, "hot_standby_feedback": "on", **(settings or {})}
-        standby = PostgresServer(
-            directory / "pg", version=primary.version, fsync=False, settings=mine
-        )
-        shutil.copy(primary.directory / "superuser.password", standby.directory)
-        backup = [program_dir(primary.version) / "pg_basebackup", "--pgdata", standby.data]
-        follow = ["--write-recovery-conf", "--create-slot", "--slot", "standby"]
-        subprocess.run(
-            [*backup, *follow, "--checkpoint=fast", "--dbname", primary.dsn(dbname)], check=True
-        )
-        if account := server_account():
-            owner = f"{account.uid}:{account.gid}"
-            subprocess.run(["chown", "-R", owner, standby.data], check=True)
-        try:
-            yield standby.start()
-        finally:
-            standby.remove()
+    """A streaming standby of a running server, with the same roles and passwords.
 
-
-@contextmanager
-def standby_server(primary: PostgresServer) -> Iterator[PostgresServer]:
-    """A streaming standby of a running server, with the same roles and passwords."""
+    slot: it follows through one of this name, and holds back the primary's vacuum, as it must to
+    have logical slots synchronised
+    """
     with server_directory() as directory:
+        feedback = {"hot_standby_feedback": "on"} if slot else {}
         server = PostgresServer(
-            directory / "pg", version=primary.version, fsync=False, settings=primary.settings
+            directory / "pg",
+            version=primary.version,
+            fsync=False,
+            settings={**primary.settings, **feedback},
         )
         (server.directory / "superuser.password").write_text(primary.password)
         program = program_dir(primary.version) / "pg_basebackup"
-        copy = [program, "-D", server.data, "-d", primary.dsn(), "-R", "-c", "fast", "--no-sync"]
-        subprocess.run(copy, check=True, capture_output=True)
+        copy = [program, "-D", server.data, "-d", primary.dsn(dbname), "-R", "-c", "fast"]
+        following = ["-C", "-S", slot] if slot else []
+        subprocess.run([*copy, *following, "--no-sync"], check=True, capture_output=True)
         for path in (server.data, *server.data.rglob("*")):
             owner = primary.data.stat()
             os.chown(path, owner.st_uid, owner.st_gid)

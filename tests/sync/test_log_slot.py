@@ -19,7 +19,7 @@ from repl_pipelines.sources.postgres.connection import Connection
 from repl_pipelines.sources.postgres.log import slot
 from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sync import run
-from tests.servers import Bucket, postgres_server, standby_of
+from tests.servers import Bucket, postgres_server, standby_server
 from tests.sync.conftest import Bench, Meet
 from tests.sync.logs import LOG, SLOT, Log, following
 
@@ -212,7 +212,10 @@ def test_a_failover_with_a_synchronised_slot(bucket: Bucket) -> None:
         bench = Bench(primary.create_database("shop"), bucket)
         make(bench)
         bench.sql(MAKE.replace(")", ", failover => true)"))
-        with standby_of(primary, "shop") as standby, standby.connect("shop") as connection:
+        with (
+            standby_server(primary, "shop", slot="standby") as standby,
+            standby.connect("shop") as connection,
+        ):
             synchronise(bench, connection)
             with following(bench) as log:
                 log.settled(*changes(1))
