@@ -19,6 +19,8 @@ META = {
     "_rp_position": "long",
     "_rp_time": "timestamp",
 }
+# A lake that an earlier version wrote may lack these: rows without them are from before their time.
+LATER = ("_rp_position", "_rp_time")
 # Known of each file, not written in it.
 PARTITION = {"_rp_layer": "string", "_rp_partition": "string"}
 NTZ = "timestamp_ntz"
@@ -55,6 +57,20 @@ def delta_schema(table: Table) -> Schema:
     own = [(column.name, column.lake_type) for column in table.columns]
     fields = [*own, *META.items(), *PARTITION.items()]
     return Schema([Field(name, PrimitiveType(kind), nullable=True) for name, kind in fields])
+
+
+def same_columns(one: Schema, other: Schema) -> bool:
+    """Whether they have the same columns, in any order: added ones stand at the end."""
+    return _by_name(one) == _by_name(other)
+
+
+def later_columns(schema: Schema, wanted: Schema) -> list[Field]:
+    """What `schema` lacks because an earlier version made it."""
+    return [f for f in wanted.fields if f.name in LATER and f.name not in _by_name(schema)]
+
+
+def _by_name(schema: Schema) -> dict[str, str]:
+    return {field.name: field.type.to_json() for field in schema.fields}
 
 
 def user_columns(schema: Schema) -> tuple[tuple[str, str], ...]:

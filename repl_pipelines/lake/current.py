@@ -6,7 +6,7 @@ This is the one place that says what the rows of a lake table mean.
 from collections.abc import Sequence
 
 from repl_pipelines.duck import duckdb_type
-from repl_pipelines.lake.columns import META, column_list
+from repl_pipelines.lake.columns import LATER, META, column_list
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 
@@ -18,7 +18,7 @@ def current_sql(
     table: Table, base: Sequence[str], changes: Sequence[str], meta: Sequence[str] = ()
 ) -> str:
     """SELECT of the rows that live in these base and change files (addresses)."""
-    changed = change_rows(table, changes) if changes else ""
+    changed = whole_rows(table, changes) if changes else ""
     return state_sql(table, base_rows(table, base), changed, meta)
 
 
@@ -60,18 +60,23 @@ def latest_sql(table: Table, changes: str) -> str:
 
 
 def base_rows(table: Table, files: Sequence[str], *, with_file: bool = False) -> str:
-    """Base rows of all columns, optionally with the address of their file as `_rp_file`."""
+    """Base rows of all columns but LATER, optionally with the address of their file `_rp_file`."""
     if not files:
         return _nothing(table)
-    stored = column_list([*(column.name for column in table.columns), *META])
+    stored = [column.name for column in table.columns] + [n for n in META if n not in LATER]
     if with_file:
         named = _parquet(files, "filename = '_rp_file'")
-        return f"SELECT {stored}, _rp_file FROM {named}"
-    return f"SELECT {stored} FROM {_parquet(files)}"
+        return f"SELECT {column_list([*stored, '_rp_file'])} FROM {named}"
+    return f"SELECT {column_list(stored)} FROM {_parquet(files)}"
 
 
-def change_rows(table: Table, files: Sequence[str]) -> str:
-    """Change rows of all columns; a file of deletes may hold the key columns alone."""
+def whole_rows(table: Table, files: Sequence[str]) -> str:
+    """Rows of all columns; NULL where a file does not have them.
+
+    A file of deletes may hold the key columns alone, and one of an earlier version lacks LATER. To
+    join columns by name DuckDB opens every file first, so the base is read as `base_rows` where
+    that does.
+    """
     if not files:
         return _nothing(table)
     rows = f"SELECT * FROM {_parquet(files, 'union_by_name = true')}"

@@ -106,7 +106,7 @@ class Fold:
         """Queries that together give the new base rows."""
         columns = column_list([*(c.name for c in self.table.columns), *META])
         for group in _groups(stale):
-            rows = current.base_rows(self.table, [self._uri(file) for file in group])
+            rows = current.whole_rows(self.table, [self._uri(file) for file in group])
             yield (
                 f"SELECT {columns} FROM ({rows}) AS base WHERE NOT EXISTS "
                 f"(SELECT 1 FROM changed WHERE {current.same_key(self.table)})"
@@ -116,7 +116,7 @@ class Fold:
         yield f"SELECT {columns} FROM ({rows})"
 
     def _changes(self, files: Sequence[LakeFile]) -> str:
-        return current.change_rows(self.table, [self._uri(file) for file in files])
+        return current.whole_rows(self.table, [self._uri(file) for file in files])
 
     def _uri(self, file: LakeFile) -> str:
         return f"{self.log.uri}/{file.path}"

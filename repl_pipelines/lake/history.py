@@ -90,7 +90,11 @@ class History:
         self._refuse_other_shape([covering, following])
         column = "_rp_time" if isinstance(moment, datetime) else "_rp_position"
         return self.lake.table(self.table.name).past_sql(
-            self.table, covering.version, following.files, f"{column} <= {literal(moment)}"
+            self.table,
+            covering.version,
+            following.files,
+            # What an earlier version wrote has none of it, and is from before `covering`.
+            f"coalesce({column} <= {literal(moment)}, true)",
         )
 
     def _refuse_other_shape(self, entries: Sequence[Entry]) -> None:

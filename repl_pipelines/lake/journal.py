@@ -92,6 +92,9 @@ class Journal:
                     f"Sync {last} was published in the meantime.",
                     "The tables' commits stay; the next sync publishes them.",
                 )
+            if handle is not None and (later := rows.later(handle.schema())):
+                self._log.widen(handle, later)
+                continue
             sync = Sync(last + 1, run, datetime.now(UTC), tuple(entries))
             file = self._upload(rows.records(sync), f"s{sync.number:010d}")
             reach("journal.uploaded")
@@ -190,8 +193,8 @@ class Journal:
         addresses = ", ".join(literal(f"{self.uri}/{file.path}") for file in files)
         with store_errors("Reading the lake's journal"), self._session() as session:
             found = session.execute(
-                f"WITH journal AS (SELECT * FROM read_parquet([{addresses}], "
-                f"hive_partitioning = false) WHERE sync > {above}) "
+                f"WITH journal AS (SELECT * FROM ({rows.read_sql(addresses)})"
+                f" WHERE sync > {above}) "
                 f"SELECT * FROM ({query}) ORDER BY sync, table_schema, table_name, batch, "
                 "position_order, position_at, partition"
             )

@@ -11,6 +11,7 @@ from deltalake.schema import ArrayType, Field, PrimitiveType
 from repl_pipelines.model.entry import Action, Entry, Sync
 from repl_pipelines.model.figures import Figure
 from repl_pipelines.model.position import Position
+from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 
 # name: (Delta type, DuckDB type); one row per entry. This is what a person queries.
@@ -40,6 +41,8 @@ COLUMNS = {
     "cause": ("string", "VARCHAR"),  # why, where it is not the ordinary course: repair
     "expired": ("long", "BIGINT"),  # syncs up to this one may have been dropped from the journal
 }
+# Columns that came later; the default is what a row of an earlier version's journal stands for.
+LATER = {"cause": ""}
 # A sync that found commits of a killed one has several entries of a table, in this order.
 _HEAD = (
     "row_number() OVER (PARTITION BY table_schema, table_name, partition"
@@ -47,6 +50,25 @@ _HEAD = (
 )
 ALL = "SELECT * FROM journal"
 NEWEST = f"SELECT * FROM journal QUALIFY {_HEAD} = 1"
+
+
+def read_sql(addresses: str) -> str:
+    """SELECT of all rows in these files (a list in SQL), whichever version wrote them."""
+    nothing = ", ".join(f"NULL::{kind} AS {name}" for name, (_, kind) in COLUMNS.items())
+    defaults = ", ".join(
+        f"coalesce({name}, {literal(text)}) AS {name}" for name, text in LATER.items()
+    )
+    return (
+        f"SELECT * REPLACE ({defaults}) FROM (SELECT {nothing} WHERE false UNION ALL BY NAME"
+        f" SELECT * FROM read_parquet([{addresses}], hive_partitioning = false,"
+        " union_by_name = true))"
+    )
+
+
+def later(known: Schema) -> list[Field]:
+    """What the journal's Delta schema lacks because an earlier version made it."""
+    names = {field.name for field in known.fields}
+    return [field for field in schema().fields if field.name in LATER and field.name not in names]
 
 
 def kept(age: timedelta, rows: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Field
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from repl_pipelines.errors import LakeDamaged
@@ -220,6 +221,12 @@ class Log:
                 allow_protocol_versions_increase=True,
                 commit_properties=_next_version(self._carried(handle)),
             )
+
+    def widen(self, handle: DeltaTable, columns: Sequence[Field]) -> None:
+        """Add columns that an earlier version did not know; whoever loses a race looks again."""
+        properties = _next_version(self._carried(handle))
+        with store_errors(f"Adding columns to the lake's {self.what}"), suppress(CommitFailedError):
+            handle.alter.add_columns(list(columns), commit_properties=properties)
 
     def _made_by(self, call: str, base: int) -> Commit | None:
         """The commit with this call, if it is in the log after version `base`."""

@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import ClassVar
 
 import duckdb
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 from repl_pipelines import duck
-from repl_pipelines.errors import LakeDamaged, SyncInProgress
+from repl_pipelines.errors import HistoryGap, LakeDamaged, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
 from repl_pipelines.lake import entries as form
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.columns import check_columns, delta_schema, user_columns
+from repl_pipelines.lake.columns import (
+    check_columns,
+    delta_schema,
+    later_columns,
+    same_columns,
+    user_columns,
+)
 from repl_pipelines.lake.fold import Fold, FoldPolicy
 from repl_pipelines.lake.locations import data_path
 from repl_pipelines.lake.log import Commit, Log
@@ -188,11 +194,12 @@ class LakeTable:
             if done := self._already(handle, entries):
                 return done
             entries = self._in_turn(handle, entries, replace)
-            if handle is not None and not replace.whole and handle.schema() != schema:
-                raise LakeDamaged(
-                    f"The lake's table {self.name} has other columns than the rows to be added.",
-                    "Copy the whole table: only that may change its columns.",
-                )
+            if handle is not None and not replace.whole:
+                later = later_columns(handle.schema(), schema)
+                if later:
+                    self._log.widen(handle, later)
+                    continue
+                self._refuse_other_columns(handle, schema)
             commit = self._log.publish(
                 handle,
                 schema,
@@ -219,6 +226,13 @@ class LakeTable:
             return self._head(handle).batch >= batch
         except LakeDamaged:
             return batch == 0
+
+    def _refuse_other_columns(self, handle: DeltaTable, schema: Schema) -> None:
+        if not same_columns(handle.schema(), schema):
+            raise LakeDamaged(
+                f"The lake's table {self.name} has other columns than the rows to be added.",
+                "Copy the whole table: only that may change its columns.",
+            )
 
     def _already(self, handle: DeltaTable | None, entries: Sequence[Entry]) -> Head | None:
         """The head that an earlier call with the same entries made, its answer having been lost."""
@@ -306,7 +320,7 @@ class LakeTable:
 
         files: table-relative paths, as in `Entry.files`
         """
-        rows = current.change_rows(table, [f"{self.uri}/{path}" for path in files])
+        rows = current.whole_rows(table, [f"{self.uri}/{path}" for path in files])
         columns = current.output(table)
         return f"SELECT {columns}, _rp_op FROM ({current.latest_sql(table, rows)})"
 
@@ -318,9 +332,15 @@ class LakeTable:
         further: change files besides; condition: on the changes' own columns
         """
         handle = self._log.open(version)
+        if handle and later_columns(handle.schema(), delta_schema(table)):
+            raise HistoryGap(
+                f"{self.name}: an earlier version of this software wrote what it was then, without"
+                " the position of each change.",
+                "Ask for a moment after the first sync with this version.",
+            )
         known = [] if handle is None else self._log.files(handle)
         changes = self._addresses(known, "changes") + [f"{self.uri}/{path}" for path in further]
-        rows = f"SELECT * FROM ({current.change_rows(table, changes)}) WHERE {condition}"
+        rows = f"SELECT * FROM ({current.whole_rows(table, changes)}) WHERE {condition}"
         return current.state_sql(
             table, current.base_rows(table, self._addresses(known, "base")), rows
         )
@@ -329,8 +349,8 @@ class LakeTable:
         """SELECT of all base rows and all changes, `files` besides the present ones, and stamps."""
         known = self.files()
         changes = {*self._addresses(known, "changes"), *(f"{self.uri}/{path}" for path in files)}
-        base = current.base_rows(table, self._addresses(known, "base"))
-        return f"{base} UNION ALL BY NAME {current.change_rows(table, sorted(changes))}"
+        base = current.whole_rows(table, self._addresses(known, "base"))
+        return f"{base} UNION ALL BY NAME {current.whole_rows(table, sorted(changes))}"
 
     @contextmanager
     def reading(self) -> Iterator[None]:
