@@ -25,11 +25,14 @@ _FEW = 12  # tables that are named
 
 
 def draw(
-    plan: Plan, context: dg.AssetExecutionContext | dg.OpExecutionContext, engine: Replication
+    plan: Plan,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    engine: Replication,
+    standing: Standing | None = None,
 ) -> None:
     """Bring the page up to date. Whatever the run is about does not fail for it."""
     try:
-        standing = Standing.of(engine)
+        standing = standing or Standing.of(engine)
         state = read_state(
             engine.lake,
             plan.by_name.keys(),

@@ -41,6 +41,7 @@ class SyncRun:
         self.selected = frozenset(context.selected_asset_keys)
         self.outcome = Outcome(context)
         self.gone: set[TableName] = set()  # known tables that the source does not have any more
+        self.standing: Standing | None = None  # once it is known
         self.engine = engine(plan, context.resources, context.log)
 
     def whole(self, recopies: Recopies) -> Results:
@@ -67,7 +68,7 @@ class SyncRun:
                 yield from self._replica_results(replica, report, behind)
         yield from self._lags()
         yield from self._log()
-        state_page.draw(self.plan, self.context, self.engine)
+        state_page.draw(self.plan, self.context, self.engine, self.standing)
         self.outcome.raise_failures()
 
     def ranges(self, table: Table) -> Results:
@@ -241,7 +242,7 @@ class SyncRun:
         if not wanted:
             return
         try:
-            standing = Standing.of(self.engine)
+            self.standing = standing = Standing.of(self.engine)
         except ReplicationError as error:
             self.outcome.failed("lag", error)
             return
