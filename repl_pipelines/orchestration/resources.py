@@ -72,6 +72,12 @@ class PostgresSource(SourceResource):
         "source's disk filled; the copies then heal by comparison. Default: never.",
     )
 
+    standby_host: str | None = Field(
+        default=None,
+        description="A streaming standby of the same server; validations of tables in mode log "
+        "read there instead.",
+    )
+    standby_port: int = 5432
     max_load: int | None = Field(
         default=None,
         description="Validations pause while more statements of others than that are at work.",
@@ -102,7 +108,12 @@ class PostgresSource(SourceResource):
             max_lag=self.max_lag_mb and self.max_lag_mb * 2**20,
             max_proof=self.max_proof,
         )
-        return Engine(name, _dsn(self), protection, Limits(memory=self.memory_mb * 2**20))
+        standby = None
+        if self.standby_host:
+            where = {"host": self.standby_host, "port": self.standby_port}
+            standby = make_conninfo(_dsn(self), **where)
+        limits = Limits(memory=self.memory_mb * 2**20)
+        return Engine(name, _dsn(self), protection, limits, standby)
 
 
 class S3Lake(LakeResource):

@@ -86,8 +86,8 @@ class Survey:
     problems: Mapping[TableName, ReplicationError]
 
 
-class Snapshot(Protocol):
-    """One consistent view of the whole source; every method sees exactly the same rows.
+class Measured(Protocol):
+    """One consistent view of a source's tables, of which figures can be asked.
 
     Methods may be called from several threads at once.
     patience: seconds for which a proof may hold it after its sync
@@ -95,6 +95,38 @@ class Snapshot(Protocol):
 
     position: Position
     patience: float
+
+    def figures(
+        self,
+        table: Table,
+        selection: Selection,
+        *,
+        buckets: int | None = None,
+        pace: Pace | None = None,
+    ) -> Figures:
+        """Count and checksums, computed inside the source, grouped by bucket or by partition.
+
+        With `buckets` None a partitioned table is grouped by its partition keys, any other
+        table forms one group `''`. With `pace` one statement at a time, each of about a second.
+        Raises StatementTimeout for what cannot be cut any smaller.
+        """
+        ...
+
+    def axis(self, table: Table) -> Axis:
+        """By what the table is cheapest to be compared a share at a time."""
+        ...
+
+    def bound(self, table: Table, axis: Axis, lower: int | None, rows: int) -> int | None:
+        """A row's value on a key's axis, about `rows` rows above `lower`; None: fewer are left."""
+        ...
+
+    def strain(self) -> str:
+        """Why a proof should wait a moment before its next statement; '' if it need not."""
+        ...
+
+
+class Snapshot(Measured, Protocol):
+    """One consistent view of the whole source; every method sees exactly the same rows."""
 
     def horizon(self, table: Table, previous: str | None) -> str | None:
         """Where the next read of the table's changes must start so that nothing is missed.
@@ -137,34 +169,6 @@ class Snapshot(Protocol):
         """
         ...
 
-    def figures(
-        self,
-        table: Table,
-        selection: Selection,
-        *,
-        buckets: int | None = None,
-        pace: Pace | None = None,
-    ) -> Figures:
-        """Count and checksums, computed inside the source, grouped by bucket or by partition.
-
-        With `buckets` None a partitioned table is grouped by its partition keys, any other
-        table forms one group `''`. With `pace` one statement at a time, each of about a second.
-        Raises StatementTimeout for what cannot be cut any smaller.
-        """
-        ...
-
-    def axis(self, table: Table) -> Axis:
-        """By what the table is cheapest to be compared a share at a time."""
-        ...
-
-    def bound(self, table: Table, axis: Axis, lower: int | None, rows: int) -> int | None:
-        """A row's value on a key's axis, about `rows` rows above `lower`; None: fewer are left."""
-        ...
-
-    def strain(self) -> str:
-        """Why a proof should wait a moment before its next statement; '' if it need not."""
-        ...
-
 
 class Source(Protocol):
     """An operational database that is read and never written to."""
@@ -202,6 +206,18 @@ class Source(Protocol):
 
         horizons: as stored with the copies, of tables in mode `log` that are to be continued
         """
+        ...
+
+    def standby(self, after: int) -> AbstractContextManager[Measured] | None:
+        """A view on the configured standby, at a position not before `after`; None: there is none.
+
+        It shows exactly the commits before its position. Raises SourceUnavailable,
+        DeclarationError.
+        """
+        ...
+
+    def settled(self, horizon: str, position: Position) -> bool:
+        """Whether a copy with this horizon has every commit before a position."""
         ...
 
     def acknowledge(self, horizons: Collection[str]) -> None:

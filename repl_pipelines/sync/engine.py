@@ -27,8 +27,9 @@ from repl_pipelines.sources.contract import Snapshot, Source
 from repl_pipelines.sync import evidence
 from repl_pipelines.sync.compare import compare
 from repl_pipelines.sync.findings import keep
+from repl_pipelines.sync.fresh import Fresh
 from repl_pipelines.sync.hold import LAKE, Scope
-from repl_pipelines.sync.prove import Fresh, Verdict, prove
+from repl_pipelines.sync.prove import Verdict, prove
 from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, repair
 from repl_pipelines.sync.report import Report, SyncReport
 from repl_pipelines.sync.run import Means, Request, SyncRun
@@ -201,7 +202,7 @@ class Replication:
                 return nullcontext(hold.held) if hold.held else self.source.snapshot(())
 
             scope = replace(scope, source=snapshot, damaged={}, unreached={})
-            new = Fresh(sync, hold, self.period, self._means.progress)
+            new = Fresh(self.source, sync, hold, self.period, self._means.progress)
             with self._attempt([*(t.name for t in scope.tables), *scope.absent], scope.run):
                 verdict = prove(scope, new if fresh else None)
         return self._kept(scope, verdict)

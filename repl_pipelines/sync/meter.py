@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from repl_pipelines.model.table import Table
-from repl_pipelines.sources.contract import Snapshot
+from repl_pipelines.sources.contract import Measured
 from repl_pipelines.sync.report import Cost, Progress, Report
 from repl_pipelines.sync.work import PACE
 
@@ -21,7 +21,7 @@ class TimeOver(Exception):
 class Meter:
     """Of all tables of one proof: they share the snapshot and so its time."""
 
-    snapshot: Snapshot
+    snapshot: Measured
     report: Report
     deadline: float  # as `time.monotonic` counts
 

@@ -8,10 +8,9 @@ share that is due (`sync.share`). What differs is followed down to its rows (`sy
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 from repl_pipelines.errors import (
     LakeDamaged,
@@ -21,13 +20,14 @@ from repl_pipelines.errors import (
 )
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.contract import View
+from repl_pipelines.sources.contract import Measured
+from repl_pipelines.sync.fresh import Fresh, Place, held_at, placed, stood
 from repl_pipelines.sync.hold import LAKE, Scope, held_against, recorded
 from repl_pipelines.sync.locate import located
 from repl_pipelines.sync.meter import Meter
-from repl_pipelines.sync.report import Proof, Report, SyncReport, Uncompared
-from repl_pipelines.sync.share import Held, Share
+from repl_pipelines.sync.report import Proof, Uncompared
+from repl_pipelines.sync.share import Share
 from repl_pipelines.sync.sides import Heads, LakeView, version
-from repl_pipelines.sync.snapshots import Hold
 
 TURNS = 20  # a replica may be overtaken by a sync while we look; then we look again
 
@@ -54,47 +54,33 @@ class Verdict:
         return reached and all(proof.proven for proof in self.proofs)
 
 
-@dataclass(frozen=True)
-class Fresh:
-    """A proof at a new snapshot.
-
-    sync:   brings the copies to it, and gives its claims and the snapshot to `hold`
-    period: in which every row is compared once; None: in every proof
-    report: told how far it is
-    """
-
-    sync: Callable[[], SyncReport]
-    hold: Hold
-    period: timedelta | None
-    report: Report
-
-
 def prove(scope: Scope, fresh: Fresh | None) -> Verdict:
     """Prove lake and replicas; with `fresh` given, also at the new snapshot it brings them to."""
     proofs = _at_rest(scope)
     if fresh is None or scope.damaged or not all(proof.proven for proof in proofs):
         return Verdict(proofs, scope.damaged, scope.unreached)
-    report = fresh.sync()
-    tables = tuple(t for t in scope.tables if t.name not in report.failed)
-    replicas = {n: r for n, r in scope.replicas.items() if n not in scope.unreached}
-    moved = replace(scope, tables=tables, replicas=replicas)
-    with ExitStack() as views:
-        shares = _shares(moved, fresh, views)
+    with ExitStack() as stack:
+        place = stood(scope, fresh, stack)
+        report = place.report
+        tables = tuple(t for t in scope.tables if t.name not in report.failed)
+        replicas = {n: r for n, r in scope.replicas.items() if n not in scope.unreached}
+        moved = replace(scope, tables=tables, replicas=replicas)
+        shares = _shares(moved, fresh, place, stack)
         fresh.hold.let_go()
-        shared = {share.table.name for share in shares}
+        shared = {share.table.name for share in shares} | moved.damaged.keys()
         rest = replace(moved, tables=tuple(t for t in moved.tables if t.name not in shared))
-        proofs = (*_measured(rest), *_proven(moved, shares, fresh))
+        proofs = (*_measured(rest), *_proven(moved, shares, fresh, place.snapshot))
     rested = frozenset(shared - {proof.table for proof in proofs} - moved.damaged.keys())
     failed = {**report.failed, **moved.damaged}
     return Verdict(proofs, failed, moved.unreached, rested=rested)
 
 
-def _shares(scope: Scope, fresh: Fresh, stack: ExitStack) -> list[Share]:
+def _shares(scope: Scope, fresh: Fresh, place: Place, stack: ExitStack) -> list[Share]:
     """Tables of which the sync computed no figures, with their copies as the sync left them."""
     heads = scope.lake.journal.newest()
     found = [(t, heads[t.name, None]) for t in scope.tables if (t.name, None) in heads]
     tables = [(t, head) for t, head in found if head.entry.figure is None and not t.partition]
-    if not tables or fresh.hold.held is None:
+    if not tables:
         return []
     session = stack.enter_context(closing(scope.lake.session()))
     views: dict[str, View] = {LAKE: LakeView(scope.lake, heads, session)}
@@ -104,16 +90,20 @@ def _shares(scope: Scope, fresh: Fresh, stack: ExitStack) -> list[Share]:
             views[name] = stack.enter_context(replica.view())
         except ReplicationError as error:  # the other copies can be proven all the same
             scope.unreached[name] = error
-    held = Held(scope, fresh.hold.held, views)
-    return [Share(held, table, head, fresh.period) for table, head in tables]
+    held = held_at(scope, place, views, session)
+    shares: list[Share] = []
+    for table, head in tables:
+        try:
+            at = placed(scope, fresh.source, place, head)
+            shares.append(Share(held, table, at, fresh.period))
+        except ReplicationError as error:
+            scope.damaged[table.name] = error
+    return shares
 
 
-def _proven(scope: Scope, shares: list[Share], fresh: Fresh) -> list[Proof]:
+def _proven(scope: Scope, shares: list[Share], fresh: Fresh, snapshot: Measured) -> list[Proof]:
     """What was left longest comes first: the time may not do for all."""
     proofs: list[Proof] = []
-    snapshot = fresh.hold.held
-    if snapshot is None:
-        return proofs
     meter = Meter(snapshot, fresh.report, time.monotonic() + snapshot.patience)
     for share in sorted(shares, key=lambda one: one.coverage.oldest.time):
         try:

@@ -81,15 +81,16 @@ class History:
 
     @classmethod
     def read(cls, lake: Lake, table: TableName, axis: Axis, copies: Collection[str]) -> "History":
-        """From the newest record in which all of `copies` were held against the source.
+        """From the newest record in which all of `copies` were compared, one with the source.
 
         A record without coverage is of the whole table. One by another axis says nothing here.
         """
         for content in islice(lake.evidence(table).newest(), _LOOKED_AT):
             try:
                 record = json.loads(content)
-                proofs = [p for p in record["proofs"] if p.get("reference") == "source"]
-                if not proofs or not set(copies) <= {p["copy"] for p in proofs}:
+                proofs = [p for p in record["proofs"] if "reference" in p]
+                held = {p["copy"] for p in proofs if p["reference"] == "source"}
+                if not held or not set(copies) <= {p["copy"] for p in proofs}:
                     continue
                 at = min(datetime.fromisoformat(p["position"]["at"]) for p in proofs)
                 known = record.get("coverage")

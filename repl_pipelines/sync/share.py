@@ -9,7 +9,7 @@ or it was killed, are those with which the next one begins.
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from repl_pipelines.errors import ProofCutShort, StatementTimeout
@@ -22,8 +22,8 @@ from repl_pipelines.model.table import Table
 from repl_pipelines.proof.relation import ALL
 from repl_pipelines.proof.stride import Stride
 from repl_pipelines.replicas.contract import View
-from repl_pipelines.sources.contract import Snapshot
-from repl_pipelines.sync.hold import Scope
+from repl_pipelines.sources.contract import Measured
+from repl_pipelines.sync.hold import LAKE, Scope
 from repl_pipelines.sync.locate import located
 from repl_pipelines.sync.meter import Meter, TimeOver
 from repl_pipelines.sync.records import History, record
@@ -65,11 +65,17 @@ class Due:
 
 @dataclass(frozen=True)
 class Held:
-    """What a proof compares. views: the copies by name, as the sync of `snapshot` left them."""
+    """What a proof compares.
+
+    views:      the copies by name, as the sync of `snapshot` left them
+    references: what single ones are held against instead of the source: the lake, as it was when
+                they were looked at
+    """
 
     scope: Scope
-    snapshot: Snapshot
+    snapshot: Measured
     views: Mapping[str, View]
+    references: Mapping[str, View] = field(default_factory=dict[str, View])
 
 
 class Share:
@@ -91,6 +97,7 @@ class Share:
         self._pending: Buckets | None = None  # measured in the source, and not yet compared
         self._source = Figures({})
         self._copies = {name: Figures({}) for name in held.views}
+        self._references = {name: Figures({}) for name in held.references}
         self._seconds = dict.fromkeys(held.views, 0.0)
         self._started = time.monotonic()
         self._recorded = self._started
@@ -194,26 +201,33 @@ class Share:
         rows, self._pending = self._pending, None
         for name, view in self._held.views.items() if rows else ():
             started = time.monotonic()
-            relation = view.relation(self.table)
-            if rows and relation:
-                self._copies[name] += relation.figures(rows, COARSE)
+            if rows:
+                self._copies[name] += self._figures(view, rows)
+            if rows and name in self._references:
+                self._references[name] += self._figures(self._held.references[name], rows)
             self._seconds[name] += time.monotonic() - started
-        return [
-            Proof(
-                table=self.table.name,
-                partition=None,
-                copy=name,
-                sync=self._published.sync,
-                position=self._published.entry.position,
-                source=self._source.total,
-                figure=copy.total,
-                differences=differences(self._source, copy),
-                seconds=self._seconds[name],
-                cover=self._cover(),
-                cost=self._meter.cost,
-            )
-            for name, copy in self._copies.items()
-        ]
+        return [self._proof(name) for name in self._held.views]
+
+    def _figures(self, view: View, rows: Buckets) -> Figures:
+        relation = view.relation(self.table)
+        return relation.figures(rows, COARSE) if relation else Figures({})
+
+    def _proof(self, name: str) -> Proof:
+        source, copy = self._references.get(name, self._source), self._copies[name]
+        return Proof(
+            table=self.table.name,
+            partition=None,
+            copy=name,
+            sync=self._published.sync,
+            position=self._published.entry.position,
+            source=source.total,
+            figure=copy.total,
+            differences=differences(source, copy),
+            seconds=self._seconds[name],
+            reference=LAKE if name in self._references else "source",
+            cover=self._cover(),
+            cost=self._meter.cost,
+        )
 
     def _cover(self) -> Cover | None:
         """None: all of the table."""

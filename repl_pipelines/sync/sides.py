@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from repl_pipelines.errors import LakeDamaged
+from repl_pipelines.lake.history import History
 from repl_pipelines.lake.journal import Published
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.figures import Figures
@@ -46,6 +47,29 @@ class LakeView:
 
         def fetch(query: str) -> Iterable[Any]:
             with readable(table.name), copy.reading():
+                yield from relation.fetch(query)
+
+        return replace(relation, fetch=fetch)
+
+
+@dataclass(frozen=True)
+class PastView:
+    """The lake's tables in mode log as they were before the position `order`."""
+
+    lake: Lake
+    order: int
+    session: duckdb.DuckDBPyConnection
+    sync: int = 0
+
+    def figures(self, table: Table, *, buckets: int | None = None) -> Figures:
+        return self.relation(table).figures(ALL, buckets)
+
+    def relation(self, table: Table) -> Relation:
+        rows = History.read(self.lake, table).as_of(self.order - 1)
+        relation = duckdb_relation(self.session, table, f"({rows}) AS t")
+
+        def fetch(query: str) -> Iterable[Any]:
+            with readable(table.name), self.lake.table(table.name).reading():
                 yield from relation.fetch(query)
 
         return replace(relation, fetch=fetch)

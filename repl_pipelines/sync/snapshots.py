@@ -15,11 +15,14 @@ class Hold:
         self._stack = stack
         self._claims = stack.enter_context(ExitStack())
         self.held: Snapshot | None = None
+        self.with_snapshot = True  # false: only the claim is kept
 
     def opened(
         self, snapshot: AbstractContextManager[Snapshot]
     ) -> AbstractContextManager[Snapshot]:
         """The snapshot for the sync to use; it is not closed with the sync."""
+        if not self.with_snapshot:
+            return snapshot
         self.held = self._stack.enter_context(snapshot)
         return nullcontext(self.held)
 

@@ -19,6 +19,7 @@ from repl_pipelines.model.table import Declaration, Mode, TableName
 from repl_pipelines.proof.evidence import verify
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.measuring import Measuring
 from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync import meter, share
@@ -229,10 +230,10 @@ def _sleep(connection: psycopg.Connection) -> None:
 def test_a_statement_that_takes_too_long_is_cut(shop: Shop) -> None:
     """Half as many rows, or pages, in the same snapshot."""
     sizes: dict[TableName, list[int]] = {T: [], U: [], W: [0, 0]}
-    figures = PostgresSnapshot._figures
+    records = Measuring.records
 
-    def slow(self: PostgresSnapshot, table: Any, rows: Any, buckets: Any, chunk: Any) -> Any:
-        found = figures(self, table, rows, buckets, chunk)
+    def slow(self: Measuring, table: Any, rows: Any, buckets: Any, chunk: Any) -> Any:
+        found = records(self, table, rows, buckets, chunk)
         if not isinstance(rows, Buckets):
             return found  # of the sync
         sizes[table.name].append(sum(record[1] for record in found))
@@ -242,7 +243,7 @@ def test_a_statement_that_takes_too_long_is_cut(shop: Shop) -> None:
 
     shop.bench.protection = Protection(statement_timeout=1)
     shop.replication = shop.bench.replication(Declaration("*", mode=Mode.LOG))
-    shop.patch.setattr(PostgresSnapshot, "_figures", slow)
+    shop.patch.setattr(Measuring, "records", slow)
     proofs = shop.prove(1)
     assert all(proof.proven for proof in proofs.values())
     assert sizes[T][0] <= share.FIRST_ROWS

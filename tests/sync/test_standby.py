@@ -1,15 +1,26 @@
-"""A source with a streaming standby: proofs that wait for it."""
+"""A source with a streaming standby: proofs wait for it, or read there instead."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psycopg
+import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.errors import DeclarationError, SourceUnavailable
+from repl_pipelines.model.table import Declaration, Deletes, Mode
+from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.sources.postgres import standby as place
 from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
 from repl_pipelines.sources.postgres.source import PostgresSource
-from tests.servers import postgres_server, standby_server
+from repl_pipelines.sync.engine import Replication
+from tests.servers import Bucket, postgres_server, standby_server
+from tests.sync.conftest import Bench
+from tests.sync.test_repair import damage_lake, renamed
+from tests.sync.writers import SCHEMA, writing
 
 MUCH = "create table if not exists much as select repeat('x', 100) from generate_series(1, 40000)"
 
@@ -42,3 +53,87 @@ def caught_up(primary: PostgresServer) -> None:
         query = "select bool_and(replay_lsn >= pg_current_wal_lsn()) from pg_stat_replication"
         while connection.execute(query).fetchone() != (True,):
             time.sleep(0.05)
+
+
+def reading_from(bench: Bench, standby: str, *declarations: Declaration) -> Replication:
+    source = PostgresSource("shop", bench.dsn, Protection(), standby=standby)
+    return Replication("shop", source, bench.lake, bench.replicas, declarations)
+
+
+def test_proofs_read_a_standby_at_a_position_of_its_own(
+    bucket: Bucket, replica_database: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exact under writers, though no snapshot of the primary shows what the standby does."""
+    log = Declaration("*", mode=Mode.LOG)
+    with postgres_server("17") as primary:
+        bench = Bench(primary.create_database("shop"), bucket)
+        bench.replicas.append(PostgresReplica("pg", replica_database, "shop"))
+        bench.sql(*SCHEMA, "create table t (id int primary key, note text)")
+        bench.sql("insert into t select g, 'n' from generate_series(1, 2000) g", "analyze")
+        with standby_server(primary) as standby:
+            replication = reading_from(bench, standby.dsn("shop"), log)
+            for _ in range(2):  # copied, then continued from the log
+                assert not replication.sync().failed
+            with writing(bench.dsn, 4), monkeypatch.context() as patch:
+                patch.setattr(PostgresSnapshot, "bound", refused)
+                for _ in range(4):
+                    verdict = replication.prove()
+                    assert verdict.proven, (verdict.failed, verdict.proofs)
+                    assert len(verdict.proofs) == 6
+                    for proof in verdict.proofs:
+                        assert proof.position.token["on"] == "standby"
+                        assert proof.reference == ("source" if proof.copy == "lake" else "lake")
+            damage_lake(bench, lambda _, content: renamed(content), ["t"])
+            wrong = [proof for proof in replication.prove().proofs if not proof.proven]
+            assert [(proof.table.name, proof.copy) for proof in wrong] == [
+                ("t", "lake"),
+                ("t", "pg"),
+            ]
+            refusals(bench, standby, postgres, monkeypatch)
+        bench.connection.close()
+
+
+def refused(*_: object) -> Any:
+    raise AssertionError("the primary was to be left alone")
+
+
+def refusals(
+    bench: Bench, standby: PostgresServer, other: PostgresServer, patch: pytest.MonkeyPatch
+) -> None:
+    """Never a position that is not known, never another server."""
+    ignoring = Declaration("orders", cursor="id", deletes=Deletes.IGNORE)
+    log = Declaration("t", mode=Mode.LOG)
+    replication = reading_from(bench, standby.dsn("shop"), log, ignoring)
+    assert not replication.sync().failed
+    with patch.context() as waiting:
+        waiting.setattr(PostgresSource, "settled", lambda *_: False)
+        failed = {name.name: error for name, error in replication.prove().failed.items()}
+    assert "waits for a synchronous standby" in str(failed["t"])
+    error = failed["orders"]
+    assert isinstance(error, DeclarationError)
+    assert "cannot be proven on a standby" in error.what
+    for address, what in (
+        (bench.dsn, "is not in recovery"),
+        (other.dsn(), "no copy of its server"),
+    ):
+        with pytest.raises(DeclarationError, match=what):
+            opened(bench, address)
+    patch.setattr(place, "PATIENCE", 0.3)
+    with standby.connect() as connection:
+        connection.execute("select pg_wal_replay_pause()")
+        bench.sql("insert into t values (-1, 'x')")
+        with pytest.raises(SourceUnavailable, match="has not replayed all"):
+            opened(bench, standby.dsn("shop"))
+        connection.execute("select pg_wal_replay_resume()")
+        connection.execute("select pg_promote()")
+    with pytest.raises(DeclarationError, match="is not in recovery"):
+        opened(bench, standby.dsn("shop"))
+
+
+def opened(bench: Bench, standby: str) -> None:
+    """At or after where the primary is now."""
+    [(now,)] = bench.sql("select (pg_current_wal_insert_lsn() - '0/0')::bigint")
+    view = PostgresSource("shop", bench.dsn, Protection(), standby=standby).standby(int(now))
+    assert view
+    with view:
+        pass

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from repl_pipelines.errors import GrantMissing, ReplicationError, SourceUnavailable
+from repl_pipelines.errors import (
+    GrantMissing,
+    ReplicationError,
+    SourceUnavailable,
+    StatementTimeout,
+)
 from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
 
 Row = tuple[object, ...]
@@ -112,7 +117,7 @@ def source_errors(name: str, doing: str) -> Iterator[None]:
             "Wait until the DDL that holds it has ended.",
         ) from error
     except psycopg.errors.QueryCanceled as error:
-        raise SourceUnavailable(
+        raise StatementTimeout(
             f"Source {name!r}, {doing}: {_first_line(error)}.",
             "Raise the source's statement_timeout setting or lower `chunk`.",
         ) from error

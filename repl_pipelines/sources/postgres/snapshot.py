@@ -1,11 +1,11 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
 import re
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +14,6 @@ import duckdb
 from repl_pipelines import duck
 from repl_pipelines.errors import (
     ReplicationError,
-    StatementTimeout,
     TableChanged,
     TerminalError,
     ValueNotRepresentable,
@@ -23,20 +22,19 @@ from repl_pipelines.model.column import Family
 from repl_pipelines.model.coverage import Axis
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
-from repl_pipelines.model.selection import Buckets, Piece, Selection
+from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant, literal, quote
 from repl_pipelines.model.table import Mode, Table, TableName
-from repl_pipelines.proof.stride import Stride
 from repl_pipelines.sources.contract import Changes, Pace, Part
-from repl_pipelines.sources.postgres import horizon, shares, statements, unchanged
-from repl_pipelines.sources.postgres.chunks import PAGES, PIECE, TUPLES, WHOLE, Chunk, cut, gaps
+from repl_pipelines.sources.postgres import horizon, statements, unchanged
+from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, Chunk, cut, gaps
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor
+from repl_pipelines.sources.postgres.measuring import Measuring
 from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
 
 # Said of a local file; the server has its own words for its own disk.
-_FIRST_PAGES = 1024  # of a measurement whose speed is not known yet
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
 
 
@@ -66,6 +64,7 @@ class PostgresSnapshot:
         self.patience = float(protection.max_proof)
         self.strain = strain
         self._utf8 = utf8
+        self._measuring = Measuring(self._query, utf8=utf8)
         self._mark = mark
         self._logged = logged
         self._readers = readers
@@ -105,57 +104,24 @@ class PostgresSnapshot:
     ) -> Figures:
         """See `sources.contract.Snapshot`."""
         if pace:
-            return Figures.gather(self._paced(table, selection, buckets, pace))
+            return self._measuring.paced(table, selection, buckets, pace)
         chunks = self._chunks(table, selection)
         with ThreadPoolExecutor(self._protection.workers) as pool:
-            parts = list(pool.map(lambda c: self._figures(table, selection, buckets, c), chunks))
+            measured = partial(self._measuring.records, table, selection, buckets)
+            parts = list(pool.map(measured, chunks))
         return Figures.gather(record for part in parts for record in part)
-
-    def _figures(
-        self, table: Table, selection: Selection, buckets: int | None, chunk: Chunk
-    ) -> list[tuple[object, int, int, int]]:
-        query = self._sql(table).figures(selection, chunk.sql, buckets=buckets)
-        rows = self._query(table, query)
-        return [(g, int(str(n)), int(str(s1 or 0)), int(str(s2 or 0))) for g, n, s1, s2 in rows]
-
-    def _paced(
-        self, table: Table, selection: Selection, buckets: int | None, pace: Pace
-    ) -> Generator[tuple[object, int, int, int]]:
-        """A scan in chunks of pages; what an index serves, in one statement."""
-        scanned = isinstance(selection, Buckets) and not selection.within
-        pages = self._size(table)[0] if scanned else 0
-        stride, first = Stride(min(pages, _FIRST_PAGES) or 1), 0
-        while first == 0 or first < pages:
-            pace(first / max(pages, 1))
-            last = first + stride.size
-            chunk = Chunk(first * TUPLES, last * TUPLES if last < pages else None)
-            started = time.monotonic()
-            try:
-                yield from self._figures(table, selection, buckets, chunk)
-            except StatementTimeout:
-                if not scanned or not stride.too_long():
-                    raise
-                continue
-            stride.took(time.monotonic() - started)
-            first = last
 
     def axis(self, table: Table) -> Axis:
         """See `sources.contract.Snapshot`."""
-        order = shares.key_order(table)
-        found = self._query(table, shares.statistics(table)) if order else []
-        if order is None or not found:
-            return Axis()
-        correlation, distinct = (None if v is None else float(str(v)) for v in found[0])
-        return shares.axis(table, order, correlation, distinct)
+        return self._measuring.axis(table)
 
     def bound(self, table: Table, axis: Axis, lower: int | None, rows: int) -> int | None:
         """See `sources.contract.Snapshot`."""
-        found = self._query(table, shares.bound(table, axis, lower, rows))
-        return axis.value(str(found[0][0])) if found else None
+        return self._measuring.bound(table, axis, lower, rows)
 
     def pieces(self, table: Table, done: Collection[Piece]) -> Sequence[Piece]:
         """See `sources.contract.Snapshot`; ranges of the table's pages."""
-        pages, size = self._size(table)
+        pages, size = self._measuring.size(table)
         limit = PIECE * self._protection.chunk
         left = gaps(Chunk.parse(piece.name) for piece in done)
         return [Piece(c.text) for gap in left for c in cut(pages, size, limit, gap)]
@@ -180,7 +146,7 @@ class PostgresSnapshot:
                         try:
                             yield task.result()
                         except _OutOfMemory:
-                            halves = chunk.halves(self._size(table)[0])
+                            halves = chunk.halves(self._measuring.size(table)[0])
                             if not halves:
                                 raise
                             chunks.extendleft(halves)
@@ -242,11 +208,7 @@ class PostgresSnapshot:
         within = Chunk.parse(selection.name) if isinstance(selection, Piece) else WHOLE
         if self._sql(table).where(selection) != within.sql:
             return [WHOLE]  # an index serves these
-        return cut(*self._size(table), self._protection.chunk, within)
-
-    def _size(self, table: Table) -> tuple[int, int]:
-        [(pages, size)] = self._query(table, PAGES.format(oid=int(table.identity)))
-        return int(str(pages)), int(str(size))
+        return cut(*self._measuring.size(table), self._protection.chunk, within)
 
     def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
         with self._errors(table), self._readers.reader(f"reading {table.name}") as session:

@@ -26,6 +26,7 @@ from repl_pipelines.sources.postgres.log.spool import Target
 from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
+from repl_pipelines.sources.postgres.standby import StandbySnapshot, standby_snapshot
 from repl_pipelines.sources.postgres.strain import watcher
 
 
@@ -44,13 +45,16 @@ class PostgresSource:
         dsn: str,
         protection: Protection | None = None,
         limits: duck.Limits | None = None,
+        standby: str | None = None,
     ) -> None:
+        """standby: address of a standby of the same server, for proofs to read from."""
         self.name = name
         self.protection = protection or Protection()
         self._duckdb = duck.Instance(
             ("postgres_scanner",), limits, lambda s: s.execute("SET pg_connection_cache = false")
         )
         self._given = dsn
+        self._standby = standby
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """See `sources.contract.Source`."""
@@ -119,6 +123,25 @@ class PostgresSource:
                 )
             finally:
                 readers.close()
+
+    def standby(self, after: int) -> AbstractContextManager[StandbySnapshot] | None:
+        """See `sources.contract.Source`."""
+        return self._on_standby(self._standby, after) if self._standby else None
+
+    def settled(self, horizon: str, position: Position) -> bool:
+        """See `sources.contract.Source`."""
+        anchor = Anchor.parse(horizon)
+        return anchor is not None and anchor.safe >= position.order
+
+    @contextmanager
+    def _on_standby(self, address: str, after: int) -> Iterator[StandbySnapshot]:
+        dsn = session_dsn(address, self.protection, f"repl_pipelines {self.name} proof")
+        with (
+            self._connection("standby") as primary,
+            closing(connect(dsn, self.name)) as connection,
+            standby_snapshot(primary, connection, self.name, self.protection, after) as snapshot,
+        ):
+            yield snapshot
 
     def acknowledge(self, horizons: Collection[str]) -> None:
         """See `sources.contract.Source`."""
