@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# Two: what a small machine has. More only compete for the servers' disk.
-WORKERS ?= 2
+# One more than a small machine has cores: a worker waits for its servers now and then.
+WORKERS ?= 3
+# Where it is set, every child process of a test would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 

@@ -80,12 +80,13 @@ class PostgresSource(SourceResource):
     standby_port: int = 5432
     max_load: int | None = Field(
         default=None,
-        description="Validations pause while more statements of others than that are at work.",
+        description="Validations, and syncs that scan whole tables, pause while more statements of "
+        "others than that are at work.",
     )
     max_lag_mb: int | None = Field(
         default=None,
-        description="Validations pause while a streaming replica of the source is more megabytes "
-        "of log behind than that.",
+        description="They pause while a streaming replica of the source is more megabytes of log "
+        "behind than that.",
     )
     max_proof: int = Field(
         default=3600,

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
 
 import duckdb
 import psycopg
@@ -17,18 +15,15 @@ import pytest
 
 from repl_pipelines.duck import Limits, connect
 from repl_pipelines.model.difference import Kind
-from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Declaration, Table
-from repl_pipelines.proof.bisect import Depth, bisect, found
-from repl_pipelines.proof.relation import Relation, duckdb_relation
-from repl_pipelines.replicas import postgres_rows
-from repl_pipelines.replicas.postgres_session import Connection
+from repl_pipelines.proof.relation import Relation
 from repl_pipelines.sources.postgres.source import PostgresSource
+from tests.proof import bisection
+from tests.proof.bisection import Lab, Wrong, differing
 
 TRIALS = int(os.environ.get("REPL_PIPELINES_TRIALS", "1000"))
 FIRST = int(os.environ.get("REPL_PIPELINES_SEED", "1"))
 ROWS = 120
-ROOTS = Buckets((0,), 1)
 
 COLUMNS = (
     "id int primary key, code text, note text, amount numeric(12,2), moment timestamptz, raw bytea,"
@@ -51,33 +46,6 @@ HARM = {
     "nothing": ["''", "'NULL'"],
     "ratio": ["-ratio", "'NaN'::float8", "ratio + 1e-9", "NULL"],
 }
-
-Wrong = set[tuple[Kind, str, str]]
-
-
-@dataclass
-class Lab:
-    """Equal rows in three places: a reference, and two copies to be damaged."""
-
-    table: Table
-    session: duckdb.DuckDBPyConnection
-    connection: Connection
-
-    @cached_property
-    def reference(self) -> Relation:
-        """What it answers is kept: it is asked the same in most trials, and stays as it is."""
-        relation = duckdb_relation(self.session, self.table, "reference")
-        return replace(relation, fetch=cache(lambda query: list(relation.fetch(query))))
-
-    def damaged(self, seed: int, statements: list[str]) -> Relation:
-        """A copy in one of the two engines, after these statements."""
-        if seed % 2:
-            copied = "CREATE OR REPLACE TABLE copy AS FROM reference"
-            self.session.execute("; ".join([copied, *statements]).format(t="copy"))
-            return duckdb_relation(self.session, self.table, "copy")
-        self.connection.rollback()
-        self.connection.execute("; ".join(statements).format(t="public.t").encode())
-        return postgres_rows.relation(self.connection, self.table)
 
 
 @pytest.fixture
@@ -120,18 +88,6 @@ def harm(dice: random.Random) -> tuple[list[str], Wrong]:
     return statements, wrong
 
 
-def differing(lab: Lab, copy: Relation, dice: random.Random, rows: int) -> Wrong:
-    """What a bisection finds; rows: that are known to differ, the fewest it must follow."""
-    fanout, bound = dice.choice([4, 64]), max(3 * rows, dice.choice([10, 40, 1000, 1000]))
-    depth = Depth(fanout=fanout, rows=bound, listed=10_000)
-    leaves = bisect(lab.table, lab.reference, copy, ROOTS, depth)
-    assert not leaves.rest
-    outcome = found(lab.table, leaves)
-    wrong = {(one.kind, one.key, one.column) for one in outcome.listed}
-    assert outcome.rows == len({(kind, key) for kind, key, _ in wrong})
-    return wrong
-
-
 def test_all_random_damage_is_found_and_nothing_else(lab: Lab) -> None:
     for seed in range(FIRST, FIRST + TRIALS):
         dice = random.Random(seed)
@@ -164,8 +120,8 @@ def test_the_trials_find_a_comparison_that_is_blind(
         blinded = f"(SELECT * REPLACE ({blind}) FROM {sql}) AS t"
         return sighted(session, table, blinded)
 
-    sighted = duckdb_relation
-    monkeypatch.setitem(globals(), "duckdb_relation", relation)
+    sighted = bisection.duckdb_relation
+    monkeypatch.setattr(bisection, "duckdb_relation", relation)
     for seed in range(FIRST, FIRST + 2000, 2):  # the odd ones damage the copy in DuckDB
         dice = random.Random(seed)
         statements, wrong = harm(dice)

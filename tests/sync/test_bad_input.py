@@ -19,6 +19,7 @@ from repl_pipelines.errors import (
     KeyNotUnique,
     ReplicationError,
     SourceUnavailable,
+    StatementTimeout,
     StoreRefused,
     TableNotFound,
     ValueNotRepresentable,
@@ -471,5 +472,5 @@ def test_a_locked_or_slow_table_holds_up_no_other(bench: Bench) -> None:
         report = replication.sync()
     alone(report, "free")
     refused(report, "locked", SourceUnavailable, "lock timeout")
-    refused(report, "slow", SourceUnavailable, "statement timeout")
+    refused(report, "slow", StatementTimeout, "statement timeout")
     assert not replication.sync([TableName("public", "locked")]).failed

@@ -25,6 +25,7 @@ from repl_pipelines.errors import (
     ReplicationError,
     ReplicaUnavailable,
     SourceUnavailable,
+    StatementTimeout,
     StoreRefused,
     StoreUnavailable,
     SyncInProgress,
@@ -343,7 +344,7 @@ def test_a_statement_that_takes_too_long(orders: Bench) -> None:
     replication = orders.replication(Declaration("small"), Declaration("sleepy"))
     report = replication.sync()
     [(name, late)] = report.failed.items()
-    assert (name.name, type(late)) == ("sleepy", SourceUnavailable)
+    assert (name.name, type(late)) == ("sleepy", StatementTimeout)
     assert "statement timeout" in late.what
     assert "public.sleepy" in late.what
     assert {entry.table for entry in report.entries} == {SMALL}

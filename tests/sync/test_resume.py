@@ -27,7 +27,7 @@ TOUCHED = (
 )
 
 
-@pytest.fixture(params=[Mode.LOG, Mode.FULL])
+@pytest.fixture
 def killed(
     bench: Bench, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Replication:
@@ -37,7 +37,7 @@ def killed(
         "create table orders (id bigint primary key, note text)",
         f"insert into orders select g, repeat('x', 200) from generate_series(1, {ROWS}) g",
     )
-    replication = bench.replication(Declaration("orders", mode=request.param))
+    replication = bench.replication(Declaration("orders", mode=getattr(request, "param", Mode.LOG)))
     reached: list[str] = []
 
     def die(name: str) -> None:
@@ -71,6 +71,7 @@ def finish(bench: Bench, replication: Replication) -> tuple[Entry, set[str]]:
     return entry, files
 
 
+@pytest.mark.parametrize("killed", [Mode.LOG, Mode.FULL], indirect=True)
 def test_it_goes_on(bench: Bench, killed: Replication) -> None:
     before = kept(bench)
     bench.sql(*TOUCHED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Declaration, Mode, TableName
 from repl_pipelines.proof.evidence import verify
 from repl_pipelines.replicas.postgres import PostgresReplica
+from repl_pipelines.sources.postgres import source
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.measuring import Measuring
 from repl_pipelines.sources.postgres.snapshot import PostgresSnapshot
@@ -192,10 +194,9 @@ def test_a_proof_gives_way_to_others(shop: Shop) -> None:
 
         shop.patch.setattr(meter, "WAIT", 0.01)
         shop.patch.setattr(meter, "PACE", 0.0)
-        source = PostgresSource("shop", shop.bench.dsn, shop.bench.protection)
         shop.replication = Replication(
             "shop",
-            source,
+            PostgresSource("shop", shop.bench.dsn, shop.bench.protection),
             shop.bench.lake,
             [],
             [Declaration("t", mode=Mode.LOG)],
@@ -220,6 +221,37 @@ def test_a_proof_gives_way_to_others(shop: Shop) -> None:
     with reader.snapshot(()) as snapshot, pytest.raises(GrantMissing, match="pg_read_all_stats"):
         snapshot.strain()
     shop.bench.sql(f"drop role {role}")
+
+
+def test_a_sync_that_scans_gives_way_to_others(shop: Shop) -> None:
+    """In the modes that compare whole tables in the sync itself."""
+    seen: list[str] = []
+    watcher = source.watcher
+    with psycopg.connect(shop.bench.dsn, autocommit=True) as busy:
+        asleep = threading.Thread(target=_sleep, args=[busy])
+
+        def watched(*given: Any) -> Callable[[], str]:
+            ask = watcher(*given)
+
+            def strain() -> str:
+                why = ask()
+                if why:
+                    seen.append(why)
+                    busy.cancel()
+                    asleep.join()
+                return why
+
+            return strain
+
+        shop.patch.setattr(source, "watcher", watched)
+        shop.bench.protection = Protection(max_load=0)
+        replication = shop.bench.replication(Declaration("t", mode=Mode.FULL))
+        shop.bench.sql("update t set note = 'new' where id = 10")
+        asleep.start()
+        assert not replication.sync().failed
+        asleep.join()
+    assert seen == ["1 statements are at work, of 0"]
+    shop.bench.assert_equal(replication)
 
 
 def _sleep(connection: psycopg.Connection) -> None:

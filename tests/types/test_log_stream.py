@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle, islice
-
-import hypothesis
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-
 from repl_pipelines.errors import ValueNotRepresentable
 from repl_pipelines.model.column import Policy
 from repl_pipelines.model.selection import Everything
@@ -15,45 +9,16 @@ from repl_pipelines.model.table import Declaration, Mode
 from tests.servers import Bucket
 from tests.sync.conftest import Bench
 from tests.sync.logs import LOG, following
-from tests.types.catalogue import SETUP, TYPES
-
-ROWS = 60
-
-
-def drawn(values: st.SearchStrategy[str]) -> list[str | None]:
-    """The same ROWS values of a type each time."""
-    found: list[str | None] = []
-
-    @settings(
-        max_examples=ROWS,
-        database=None,
-        derandomize=True,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @hypothesis.given(st.none() | values)
-    def collect(value: str | None) -> None:
-        found.append(value)
-
-    collect()
-    return list(islice(cycle(found), ROWS))
+from tests.types.every import COLUMNS, CREATE, ROWS, fill
 
 
 def test_values_arrive_by_the_stream_as_by_a_reader(database: str, bucket: Bucket) -> None:
     """One column for each type; its values inserted, then updated to others."""
     bench = Bench(database, bucket)
-    bench.sql(SETUP)
-    columns = {f"c{number}": kind for number, kind in enumerate(TYPES)}
-    defined = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    bench.sql(f"create table every (id int primary key, {defined})")
-    casts = ", ".join(f"(%s::text)::{kind}" for kind in columns.values())
-    rows = list(zip(*(drawn(TYPES[kind]) for kind in columns.values()), strict=True))
-    moves = ", ".join(f"{name} = o.{name}" for name in columns)
+    bench.sql(CREATE)
+    moves = ", ".join(f"{name} = o.{name}" for name in COLUMNS)
     with following(bench, Declaration("every", mode=Mode.LOG)) as log:
-        with bench.connection.cursor() as cursor:
-            insert = f"insert into every values (%s, {casts})".encode()
-            cursor.executemany(insert, [(number, *row) for number, row in enumerate(rows)])
+        fill(bench.connection)
         bench.sql(
             f"update every e set {moves} from every o where o.id = e.id + 30 and e.id < 30",
             "delete from every where id = 0",

@@ -29,8 +29,8 @@ class Protection:
     chunk:             bytes of a table read by one statement
     retained_warn:     bytes of log kept for mode log from which the check warns
     retained_limit:    bytes of log from which the slot is dropped rather than the disk filled
-    max_load:          statements of others at work, beyond which proofs pause; None: any number
-    max_lag:           bytes that a replica may be behind, beyond which proofs pause; None: any
+    max_load:          statements of others at work, beyond which scans pause; None: any number
+    max_lag:           bytes that a replica may be behind, beyond which scans pause; None: any
     max_proof:         seconds for which a proof may hold a snapshot after its sync
     """
 

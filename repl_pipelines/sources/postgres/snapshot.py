@@ -1,11 +1,11 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,10 +30,11 @@ from repl_pipelines.sources.postgres import horizon, statements, unchanged
 from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, Chunk, cut, gaps
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor
-from repl_pipelines.sources.postgres.measuring import Measuring
+from repl_pipelines.sources.postgres.measuring import Measuring, Record
 from repl_pipelines.sources.postgres.readers import Readers, server_words
 from repl_pipelines.sources.postgres.types import misfit
 
+WAIT = 2.0  # seconds between two looks at a source that is loaded
 # Said of a local file; the server has its own words for its own disk.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
 
@@ -63,6 +64,7 @@ class PostgresSnapshot:
         self.position = position
         self.patience = float(protection.max_proof)
         self.strain = strain
+        self._patience = time.monotonic() + protection.max_proof
         self._utf8 = utf8
         self._measuring = Measuring(self._query, utf8=utf8)
         self._mark = mark
@@ -106,10 +108,21 @@ class PostgresSnapshot:
         if pace:
             return self._measuring.paced(table, selection, buckets, pace)
         chunks = self._chunks(table, selection)
+        scanned = self._sql(table).where(selection) == "true"
+
+        def measured(chunk: Chunk) -> list[Record]:
+            if scanned:
+                self._give_way()
+            return self._measuring.records(table, selection, buckets, chunk)
+
         with ThreadPoolExecutor(self._protection.workers) as pool:
-            measured = partial(self._measuring.records, table, selection, buckets)
             parts = list(pool.map(measured, chunks))
         return Figures.gather(record for part in parts for record in part)
+
+    def _give_way(self) -> None:
+        """Wait while the source is loaded, as long as a proof may; then the sync must go on."""
+        while time.monotonic() < self._patience and self.strain():
+            time.sleep(WAIT)
 
     def axis(self, table: Table) -> Axis:
         """See `sources.contract.Snapshot`."""
