@@ -15,7 +15,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from repl_pipelines.demo.postgres_binaries import scripts_dir
-from repl_pipelines.demo.processes import LOOPBACK, Process, free_ports, listening, port_is_free
+from repl_pipelines.demo.processes import (
+    LOOPBACK,
+    Process,
+    ProcessFailed,
+    free_ports,
+    listening,
+    port_is_free,
+)
 
 # SeaweedFS listens on a port per part, and on a second one for gRPC; all are given, because those
 # left out fall back to well-known numbers that another server may hold.
@@ -24,6 +31,7 @@ REGION = "us-east-1"
 # Volumes are files that grow on demand, a handful per bucket; the default derives their number
 # from the free disk space and can run out with many buckets.
 VOLUMES = 2_000
+START_ATTEMPTS = 5
 
 
 class S3Server:
@@ -73,6 +81,18 @@ class S3Server:
         """Start the server and wait until it answers an authenticated request."""
         if self.process is not None and self.process.running():
             return self
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            try:
+                self._launch(timeout)
+            except ProcessFailed as failure:
+                # Somebody may have taken a port between our look and the server's.
+                if "address already in use" not in str(failure) or not attempts_left:
+                    raise
+            else:
+                break
+        return self
+
+    def _launch(self, timeout: float) -> None:
         self.ports = self._choose_ports()
         (self.directory / "ports").write_text(" ".join(map(str, self.ports)) + "\n")
         self._write_config()
@@ -86,7 +106,6 @@ class S3Server:
             cwd=self.directory,
         )
         self.process.wait_ready(self._answers, timeout)
-        return self
 
     def stop(self) -> None:
         """Stop the server; its objects stay."""

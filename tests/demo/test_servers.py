@@ -47,6 +47,25 @@ def home() -> Iterator[Path]:
         yield Path(name)
 
 
+def test_s3_starts_again_where_a_port_was_taken_meanwhile(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A moment that cannot be made: the words are those of a server that met it."""
+    launch, tries = S3Server._launch, list[int]()
+
+    def overtaken(server: S3Server, timeout: float) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ProcessFailed("failed to listen on grpc port 1: bind: address already in use")
+        launch(server, timeout)
+
+    monkeypatch.setattr(S3Server, "_launch", overtaken)
+    with S3Server(home / "s3") as server:
+        server.create_bucket("b")
+    assert len(tries) == 2
+    server.remove()
+
+
 @pytest.mark.parametrize("version", ["15", "17", "18"])
 def test_postgres_survives_stop_and_kill(version: str) -> None:
     """Address and rows are the same after a clean restart and after kill -9."""

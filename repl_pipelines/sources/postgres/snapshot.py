@@ -146,23 +146,25 @@ class PostgresSnapshot:
         chunks = deque(self._chunks(table, selection))
         workers = self._protection.workers
         with ThreadPoolExecutor(workers) as pool:
-            waiting: dict[Future[Part], Chunk] = {}
+            waiting: dict[Future[Part], tuple[Chunk, bool]] = {}
+            # No further ahead of the consumer than that: its disk holds what was read.
+            together = 2 * workers
             try:
                 while chunks or waiting:
-                    # No further ahead of the consumer than that: its disk holds what was read.
-                    while chunks and len(waiting) < 2 * workers:
-                        chunk = chunks.popleft()
+                    while chunks and len(waiting) < together:
+                        chunk, alone = chunks.popleft(), together == 1
                         arguments = (table, selection, chunk.sql, directory, stamp)
-                        waiting[pool.submit(self._extract, *arguments)] = chunk
+                        waiting[pool.submit(self._extract, *arguments)] = chunk, alone
                     for task in wait(waiting, return_when=FIRST_COMPLETED).done:
-                        chunk = waiting.pop(task)
+                        chunk, alone = waiting.pop(task)
                         try:
                             yield task.result()
                         except _OutOfMemory:
                             halves = chunk.halves(self._measuring.size(table)[0])
-                            if not halves:
+                            if alone and not halves:
                                 raise
-                            chunks.extendleft(halves)
+                            together = 1  # beside others it had a part of the memory only
+                            chunks.extendleft(halves or [chunk])
             finally:
                 for task in waiting:
                     task.cancel()
