@@ -61,7 +61,7 @@ def test_s3_starts_again_where_a_port_was_taken_meanwhile(
 
     monkeypatch.setattr(S3Server, "_launch", overtaken)
     with S3Server(home / "s3") as server:
-        server.create_bucket("b")
+        server.create_bucket("bucket")
     assert len(tries) == 2
     server.remove()
 
