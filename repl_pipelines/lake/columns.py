@@ -1,6 +1,5 @@
 """What a lake table's columns are in Delta and in DuckDB."""
 
-import re
 from collections.abc import Iterable
 
 from deltalake import Schema
@@ -71,12 +70,6 @@ def later_columns(schema: Schema, wanted: Schema) -> list[Field]:
 
 def _by_name(schema: Schema) -> dict[str, str]:
     return {field.name: field.type.to_json() for field in schema.fields}
-
-
-def user_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
-    """Name and Delta type of the columns in a schema that are the table's own."""
-    kinds = {field.name: re.sub(r'^"|"$', "", field.type.to_json()) for field in schema.fields}
-    return tuple((name, kind) for name, kind in kinds.items() if name not in META | PARTITION)
 
 
 def column_list(names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
 from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.columns import META, column_list, delta_schema
+from repl_pipelines.lake.commits import rewrite
 from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.sql import literal
@@ -124,7 +125,7 @@ class Fold:
     def _commit(
         self, handle: DeltaTable, added: Sequence[LakeFile], removed: Sequence[LakeFile]
     ) -> int | None:
-        version = self.log.rewrite(handle, delta_schema(self.table), added, removed)
+        version = rewrite(self.log, handle, delta_schema(self.table), added, removed)
         if version is None:
             self.log.discard(added)
         else:

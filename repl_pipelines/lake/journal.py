@@ -21,6 +21,7 @@ from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
 from repl_pipelines.lake.actions import LakeFile
+from repl_pipelines.lake.commits import publish, rewrite, vacuum, widen
 from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
@@ -93,13 +94,14 @@ class Journal:
                     "The tables' commits stay; the next sync publishes them.",
                 )
             if handle is not None and (later := rows.later(handle.schema())):
-                self._log.widen(handle, later)
+                widen(self._log, handle, later)
                 continue
             sync = Sync(last + 1, run, datetime.now(UTC), tuple(entries))
             file = self._upload(rows.records(sync), f"s{sync.number:010d}")
             reach("journal.uploaded")
             content = [{"sync": sync.number, "run": run}]
-            if self._log.publish(
+            if publish(
+                self._log,
                 handle,
                 rows.schema(),
                 added=[file],
@@ -173,13 +175,13 @@ class Journal:
         removed = self._log.files(handle)
         file = self._upload(kept, f"m{self._last(handle):010d}")
         dropped = len(kept) < sum(file.rows for file in removed)
-        version = self._log.rewrite(handle, rows.schema(), [file], removed, data_change=dropped)
+        version = rewrite(self._log, handle, rows.schema(), [file], removed, data_change=dropped)
         if version is None:
             self._log.discard([file])
         return version
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
-        return self._log.vacuum(retention, ())
+        return vacuum(self._log, retention, ())
 
     def _last(self, handle: DeltaTable | None) -> int:
         """The newest sync, as its file's name says: unlike the log's own number it is sealed."""

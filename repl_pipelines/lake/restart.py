@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.transaction import create_table_with_add_actions
 
 from repl_pipelines.errors import SyncInProgress
-from repl_pipelines.lake.actions import LakeFile, add
-from repl_pipelines.lake.log import APPLICATION, CALL, COMMIT, CONFIGURATION, FIRST, Log
+from repl_pipelines.lake.actions import LakeFile
+from repl_pipelines.lake.commits import APPLICATION, lay_out
+from repl_pipelines.lake.log import CALL, COMMIT, FIRST, Log
 from repl_pipelines.lake.seal import seal
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.scratch import scratch_folder
@@ -55,15 +55,6 @@ def _made(
     log: Log, folder: Path, schema: Schema, files: Sequence[LakeFile], properties: CommitProperties
 ) -> Path:
     """The log of such a table, with one commit and its checkpoint, on local disk."""
-    create_table_with_add_actions(
-        str(folder),
-        schema,
-        [add(file, partitioned=bool(log.partition_by)) for file in files],
-        mode="error",
-        partition_by=log.partition_by,
-        name=log.what,
-        configuration=CONFIGURATION,
-        commit_properties=properties,
-    )
+    lay_out(log, schema, files, properties, folder)
     DeltaTable(str(folder)).create_checkpoint()
     return folder / "_delta_log"

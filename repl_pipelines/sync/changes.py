@@ -8,7 +8,7 @@ from repl_pipelines.duck import parquet_options
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.table import Replace
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.model.column import Family
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences

@@ -6,7 +6,7 @@ from dataclasses import replace
 from repl_pipelines.errors import KeyNotUnique
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.table import Replace
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figure, Figures
 from repl_pipelines.model.selection import Everything, Partitions
@@ -91,6 +91,6 @@ def commit(
 ) -> list[Entry]:
     """Publish the batch in the table's own log; the journal follows when all tables are done."""
     reach("sync.before_commit")
-    head = work.lake.commit(work.table, files, entries, replace=replaced)
+    head = work.lake.batches.commit(work.table, files, entries, replace=replaced)
     reach("sync.committed")
     return list(head.entries)

@@ -26,7 +26,7 @@ class Published:
         mine = [e for (name, _), e in self._heads.items() if name == table.name]
         unpublished: tuple[Entry, ...] = ()
         try:
-            unpublished = self._lake.table(table.name).commits_after(self._batch(table.name))
+            unpublished = self._lake.table(table.name).batches.after(self._batch(table.name))
         except LakeDamaged:
             if not anew:
                 raise
@@ -54,7 +54,7 @@ class Published:
         moved = [e for e in entries if e.action is not Action.UNCHANGED and e.batch > known]
         ours = max(known, *(e.batch for e in entries))  # what stands includes the commits below it
         if {e.batch for e in moved} != set(range(known + 1, ours + 1)):
-            commits = self._lake.table(name).commits_after(known)
+            commits = self._lake.table(name).batches.after(known)
             moved = [e for e in commits if e.batch <= ours]
         stands = [e for e in entries if e.action is Action.UNCHANGED and not self._overtaken(e)]
         return [*moved, *stands]

@@ -189,7 +189,7 @@ def _between_commit_and_journal(scope: Scope, heads: Heads, proofs: Sequence[Pro
     lake = scope.lake
     for table in {proof.table for proof in proofs if not proof.proven}:
         batch = max(p.entry.batch for (name, _), p in heads.items() if name == table)
-        if lake.table(table).commits_after(batch) or lake.journal.newest() != heads:
+        if lake.table(table).batches.after(batch) or lake.journal.newest() != heads:
             time.sleep(1)
             return True
     return False

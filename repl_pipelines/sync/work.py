@@ -13,7 +13,8 @@ import duckdb
 from repl_pipelines.errors import NotProven
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.table import LakeTable, Replace
+from repl_pipelines.lake.batches import Replace
+from repl_pipelines.lake.table import LakeTable
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
 from repl_pipelines.model.selection import Everything, Piece, Selection

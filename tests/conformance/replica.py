@@ -482,7 +482,7 @@ class ReplicaConformance:
     def wrong(self, world: World, replica: Replica, number: int) -> Correction | None:
         """What a bisection finds to be put right in the orders."""
         place = world.lake.table(ORDERS.name)
-        head = place.head()
+        head = place.batches.head()
         assert head is not None
         with replica.view() as view, world.lake.session() as session:
             copy = view.relation(ORDERS)

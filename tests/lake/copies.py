@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from deltalake import DeltaTable
+
 from repl_pipelines import duck
 from repl_pipelines.lake.actions import LakeFile
+from repl_pipelines.lake.batches import Head, Replace
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
-from repl_pipelines.lake.table import Head, LakeTable, Replace
+from repl_pipelines.lake.table import LakeTable
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.position import Position
@@ -78,7 +81,7 @@ class Copy:
 
     @property
     def next_batch(self) -> int:
-        head = self.place.head()
+        head = self.place.batches.head()
         return 1 if head is None else head.batch + 1
 
     def parquet(self, sql: str) -> Path:
@@ -113,17 +116,21 @@ class Copy:
         shape = self.table.fingerprint
         return Entry(self.table.name, action, number, 0, position, shape=shape, **other)
 
+    def delta(self) -> DeltaTable:
+        """The table as any Delta reader sees it."""
+        return DeltaTable(self.place.uri, storage_options=self.lake.store.storage_options)
+
     def copy(self, rows: str, batch: int | None = None) -> Head:
         """The whole table anew."""
         entry = self.entry(Action.COPY, batch)
         files = self.upload(rows, batch=entry.batch)
-        return self.place.commit(self.table, files, [entry], replace=Replace.TABLE)
+        return self.place.batches.commit(self.table, files, [entry], replace=Replace.TABLE)
 
     def copy_partition(self, key: str, rows: str, batch: int | None = None) -> Head:
         entry = self.entry(Action.COPY, batch, partition=key)
         files = self.upload(rows, partition=key, batch=entry.batch)
         replaced = Replace.partitions([key])
-        return self.place.commit(self.table, files, [entry], replace=replaced)
+        return self.place.batches.commit(self.table, files, [entry], replace=replaced)
 
     def change(self, upserts: str = "", deletes: str = "", batch: int | None = None) -> Head:
         """Append changes; deletes are a SELECT of the key columns."""
@@ -135,7 +142,7 @@ class Copy:
             files += self.upload(deletes, op="d", batch=number)
         paths = tuple(file.path for file in files)
         entry = self.entry(Action.CHANGES, number, files=paths, changed=sum(f.rows for f in files))
-        return self.place.commit(self.table, files, [entry], replace=Replace.NOTHING)
+        return self.place.batches.commit(self.table, files, [entry], replace=Replace.NOTHING)
 
     def rows(self, **which: Any) -> list[tuple[Any, ...]]:
         """The current state, sorted."""

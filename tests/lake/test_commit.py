@@ -19,7 +19,7 @@ from repl_pipelines.errors import (
     StoreUnavailable,
     SyncInProgress,
 )
-from repl_pipelines.lake.table import Replace
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.model.entry import Action
 from repl_pipelines.model.figures import Figure
 from tests.faults import (
@@ -50,11 +50,10 @@ def test_a_head_tells_all_that_was_committed(items: Copy) -> None:
         buckets="0=3:00",
     )
     files = items.upload(THREE)
-    head = items.place.commit(items.table, files, [entry], replace=Replace.TABLE)
-    assert head == items.place.head()
+    head = items.place.batches.commit(items.table, files, [entry], replace=Replace.TABLE)
+    assert head == items.place.batches.head()
     assert head.entries == (replace(entry, version=0),)
-    assert (head.version, head.batch, head.current) == (0, 1, 0)
-    assert head.columns == (("id", "long"), ("name", "string"))
+    assert (head.version, head.batch) == (0, 1)
 
 
 def test_a_sync_that_was_overtaken_publishes_nothing(items: Copy) -> None:
@@ -65,7 +64,7 @@ def test_a_sync_that_was_overtaken_publishes_nothing(items: Copy) -> None:
         with pytest.raises(SyncInProgress, match=r"public\.items"):
             attempt("SELECT 8::BIGINT AS id, 'eight' AS name", batch=late)
     assert [row[0] for row in items.rows()] == [1, 2, 3, 7]
-    head = items.place.head()
+    head = items.place.batches.head()
     assert head is not None
     assert head.batch == 2
 
@@ -74,8 +73,8 @@ def test_a_repeated_call_finds_its_commit(items: Copy) -> None:
     items.copy(THREE)
     files = items.upload(SEVEN, op="u")
     entry = items.entry(Action.CHANGES, files=(files[0].path,))
-    first = items.place.commit(items.table, files, [entry], replace=Replace.NOTHING)
-    again = items.place.commit(items.table, files, [entry], replace=Replace.NOTHING)
+    first = items.place.batches.commit(items.table, files, [entry], replace=Replace.NOTHING)
+    again = items.place.batches.commit(items.table, files, [entry], replace=Replace.NOTHING)
     assert again == first
     assert len(items.rows()) == 4
 
@@ -89,8 +88,8 @@ def test_a_lake_behind_its_journal_is_damage(items: Copy) -> None:
 def test_entries_after_a_batch_are_found_in_order(items: Copy) -> None:
     for number in range(5):
         items.copy(f"SELECT {number}::BIGINT AS id, '' AS name")
-    assert [entry.batch for entry in items.place.commits_after(2)] == [3, 4, 5]
-    assert items.place.commits_after(5) == ()
+    assert [entry.batch for entry in items.place.batches.after(2)] == [3, 4, 5]
+    assert items.place.batches.after(5) == ()
 
 
 def test_two_racing_syncs_of_one_table(make_copy: Callable[..., Copy]) -> None:
@@ -113,7 +112,7 @@ def test_two_syncs_racing_to_create_a_table(make_copy: Callable[..., Copy]) -> N
         copy = make_copy(ITEMS)
         entry = copy.entry(Action.COPY, 1)
         files = copy.upload(f"SELECT {number}::BIGINT AS id, '' AS name", batch=1)
-        copy.place.commit(ITEMS, files, [entry], replace=Replace.TABLE)
+        copy.place.batches.commit(ITEMS, files, [entry], replace=Replace.TABLE)
 
     outcomes = _race([lambda n=n: create(n) for n in range(4)])
     assert sum(outcome is None for outcome in outcomes) == 1
@@ -131,7 +130,7 @@ def test_a_copy_that_is_overtaken_on_its_way(
     with pytest.raises(SyncInProgress, match=r"public\.items"):
         behind.copy("SELECT 8::BIGINT AS id, 'eight' AS name")
     assert ahead.rows() == [(7, "seven")]
-    assert [entry.batch for entry in ahead.place.commits_after(0)] == ([1] if first else [1, 2])
+    assert [entry.batch for entry in ahead.place.batches.after(0)] == ([1] if first else [1, 2])
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -144,7 +143,7 @@ def test_a_partition_whose_commit_is_overtaken_comes_after(
         ahead.copy_partition("2026-01-01", row)
     proxy.fail(overtaken_by(lambda: ahead.copy_partition("2026-01-02", row)), LOG)
     behind.copy_partition("2026-01-03", row)
-    entries = ahead.place.commits_after(0)
+    entries = ahead.place.batches.after(0)
     assert [entry.partition for entry in entries][-2:] == ["2026-01-02", "2026-01-03"]
     assert [entry.batch for entry in entries] == list(range(1, len(entries) + 1))
     assert len(ahead.rows()) == (2 if first else 3)
@@ -184,7 +183,7 @@ def test_processes_that_copy_different_partitions_all_land(bucket: Bucket, event
     ]
     assert [racer.wait() for racer in racers] == [0, 0, 0]
     assert len(events.rows()) == 9
-    entries = events.place.commits_after(0)
+    entries = events.place.batches.after(0)
     assert [entry.batch for entry in entries] == list(range(1, 10))
     assert len({entry.partition for entry in entries}) == 9
     versions = [entry.version for entry in entries]
@@ -207,9 +206,10 @@ def test_the_columns_change_with_the_rows(items: Copy) -> None:
         before, columns=columns(id="string", at="timestamp_ntz", tz="timestamp", raw="binary")
     )
     items.copy("SELECT 'x' AS id, TIMESTAMP '2026-01-01' AS at, now() AS tz, 'a'::BLOB AS raw")
-    head = items.change("SELECT 'y' AS id, NULL::TIMESTAMP AS at, now() AS tz, NULL::BLOB AS raw")
+    items.change("SELECT 'y' AS id, NULL::TIMESTAMP AS at, now() AS tz, NULL::BLOB AS raw")
     assert [row[0] for row in items.rows()] == ["x", "y"]
-    assert dict(head.columns)["at"] == "timestamp_ntz"
+    schema = items.delta().schema()
+    assert {field.name: field.type for field in schema.fields}["at"].type == "timestamp_ntz"
     items.table = before
     assert items.rows(version=first.version) == [(1, "row 1"), (2, "row 2"), (3, "row 3")]
     with pytest.raises(LakeDamaged, match="other columns"):
@@ -237,7 +237,7 @@ def test_killed_after_the_commit(
     items.copy(THREE)
     _killed(monkeypatch, "lake.committed", bucket)
     assert len(items.rows()) == 4
-    assert [entry.batch for entry in items.place.commits_after(1)] == [2]
+    assert [entry.batch for entry in items.place.batches.after(1)] == [2]
 
 
 CRASH = """
@@ -296,7 +296,7 @@ def test_passing_faults_are_survived(
     proxy.fail(fault, pattern, times=2)  # type: ignore[arg-type]
     copy.change(SEVEN)
     assert len(copy.rows()) == 4
-    assert len(copy.place.commits_after(0)) == 2
+    assert len(copy.place.batches.after(0)) == 2
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -308,7 +308,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(
         copy.copy(SEVEN)
     proxy.fail(answer_lost(), LOG)
     head = copy.copy(THREE)
-    assert head == copy.place.head()
+    assert head == copy.place.batches.head()
     assert head.version == (0 if first else 1)
     assert head.batch == (1 if first else 2)
     assert len(copy.rows()) == 3

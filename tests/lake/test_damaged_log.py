@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from repl_pipelines.errors import LakeDamaged
-from repl_pipelines.lake.table import Replace
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.model.entry import Action
 from tests.lake.copies import Copy
 
@@ -142,10 +142,10 @@ def test_a_copy_of_the_whole_table_goes_on_behind_the_damage(items: Copy, log: O
         put(items, damaged)
         files = items.upload("SELECT 1::BIGINT AS id, 'new' AS name", batch=7)
         arguments = (items.table, files, [items.entry(Action.COPY, 7)])
-        head = items.place.commit(*arguments, replace=Replace.TABLE)
+        head = items.place.batches.commit(*arguments, replace=Replace.TABLE)
         assert head.version > 5, "the journal knows version 5 as another"
-        assert items.place.commits_after(6) == head.entries
-        assert items.place.commit(*arguments, replace=Replace.TABLE) == head
+        assert items.place.batches.after(6) == head.entries
+        assert items.place.batches.commit(*arguments, replace=Replace.TABLE) == head
         assert items.rows(version=head.version) == [(1, "new")], name
         with pytest.raises(LakeDamaged):
             items.rows(version=5)

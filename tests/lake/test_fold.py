@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import QueryBuilder
 
 from repl_pipelines import duck
 from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.failpoints import Crash
-from repl_pipelines.lake import fold, log
+from repl_pipelines.lake import batches, fold
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.lake.table import Replace
 from repl_pipelines.model.entry import Action
 from tests.lake.copies import ITEMS, Copy
 from tests.servers import Bucket
@@ -28,7 +27,7 @@ NEW = "SELECT 2::BIGINT AS id, 'new' AS name UNION ALL SELECT 20, NULL"
 
 def plain(copy: Copy, bucket: Bucket) -> list[tuple[Any, ...]]:
     """All rows of the table as any Delta reader sees them."""
-    table = DeltaTable(copy.place.uri, storage_options=bucket.storage_options)
+    table = copy.delta()
     rows = table.to_pyarrow_table(columns=["id", "name", "_rp_op", "_rp_layer"]).to_pylist()
     return sorted(tuple(row.values()) for row in rows)
 
@@ -37,15 +36,15 @@ def test_a_fold_changes_no_row(items: Copy, bucket: Bucket) -> None:
     items.copy(TEN)
     items.change(NEW, "SELECT 3::BIGINT AS id")
     items.change("SELECT 3::BIGINT AS id, 'back' AS name", "SELECT 4::BIGINT AS id")
-    before, head = items.rows(), items.place.head()
+    before, head = items.rows(), items.place.batches.head()
     assert head is not None
     version = items.place.fold(items.table)
     assert version == head.version + 1
     assert items.rows() == before
-    assert items.place.head() == replace(head, current=version)
+    assert items.place.batches.head() == head
     assert {file.layer for file in items.place.files()} == {"base"}
     assert plain(items, bucket) == [(*row, "r", "base") for row in before]
-    table = DeltaTable(items.place.uri, storage_options=bucket.storage_options)
+    table = items.delta()
     assert (
         items.lake.store.read(f"lake/shop/public/items/_delta_log/{version:020d}.json").count(
             b'"dataChange":true'
@@ -64,7 +63,7 @@ def test_rows_keep_the_batch_that_wrote_them(items: Copy, bucket: Bucket) -> Non
     items.place.fold(items.table)
     items.change("SELECT 3::BIGINT AS id, 'four' AS name")
     items.place.fold(items.table)
-    table = DeltaTable(items.place.uri, storage_options=bucket.storage_options)
+    table = items.delta()
     rows = table.to_pyarrow_table(columns=["id", "_rp_batch"]).to_pylist()
     assert sorted((row["id"], row["_rp_batch"]) for row in rows)[1:5] == [
         (1, 1),
@@ -86,7 +85,7 @@ def test_only_files_with_changed_keys_are_rewritten(
         )
     ]
     entry = items.entry(Action.COPY, 1)
-    items.place.commit(items.table, files, [entry], replace=Replace.TABLE)
+    items.place.batches.commit(items.table, files, [entry], replace=Replace.TABLE)
     items.change("SELECT 150::BIGINT AS id, 'y' AS name")
     before = items.rows()
     items.place.fold(items.table)
@@ -203,14 +202,14 @@ def test_a_commit_survives_a_fold_that_comes_between(
 ) -> None:
     items.copy(TEN)
     items.change(NEW)
-    publish = log.Log.publish
+    publish = batches.publish
 
     def fold_first(*arguments: Any, **named: Any) -> Any:
         monkeypatch.undo()
         assert items.place.fold(items.table) is not None
         return publish(*arguments, **named)
 
-    monkeypatch.setattr(log.Log, "publish", fold_first)
+    monkeypatch.setattr(batches, "publish", fold_first)
     if what == "change":
         items.change("SELECT 5::BIGINT AS id, 'after' AS name")
         assert (5, "after") in items.rows()
@@ -271,6 +270,6 @@ def test_one_query_shows_the_current_state(items: Copy) -> None:
 
 def _what_delta_scan_reads(copy: Copy) -> str:
     """The extension `delta` is no dependency: read the files it would find in the log."""
-    table = DeltaTable(copy.place.uri, storage_options=copy.lake.store.storage_options)
+    table = copy.delta()
     files = ", ".join(f"'{uri}'" for uri in table.file_uris())
     return f"read_parquet([{files}], hive_partitioning = true, union_by_name = true)"

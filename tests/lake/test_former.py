@@ -39,7 +39,7 @@ def former_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def names(copy: Copy, bucket: Bucket) -> set[str]:
     """Columns that any Delta reader sees."""
-    handle = DeltaTable(copy.place.uri, storage_options=bucket.storage_options)
+    handle = copy.delta()
     return {field.name for field in handle.schema().fields}
 
 

@@ -22,7 +22,7 @@ def test_checkpoints_are_made_on_the_way(items: Copy) -> None:
 def test_the_head_is_found_after_a_cleaned_up_log(items: Copy) -> None:
     items.copy(TEN)
     items.change("SELECT 3::BIGINT AS id, 'three' AS name")
-    expected = items.place.head()
+    expected = items.place.batches.head()
     assert expected is not None
     version = items.place.fold(items.table)
     assert version is not None
@@ -30,7 +30,7 @@ def test_the_head_is_found_after_a_cleaned_up_log(items: Copy) -> None:
     assert handle is not None
     handle.create_checkpoint()
     items.lake.store.delete(f"{LOG}{gone:020d}.json" for gone in range(version))
-    head = items.place.head()
+    head = items.place.batches.head()
     assert head is not None
     assert (head.version, head.batch, head.entries) == (
         expected.version,

@@ -108,7 +108,7 @@ def test_an_unreachable_endpoint(bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StoreUnavailable, match="reachable"):
         gone.probe()
     with pytest.raises(StoreUnavailable, match="reachable"):
-        copy_of(ITEMS, bucket, endpoint_url="http://127.0.0.1:9").place.head()
+        copy_of(ITEMS, bucket, endpoint_url="http://127.0.0.1:9").place.batches.head()
 
 
 def test_large_files_go_up_in_parts(

@@ -11,9 +11,9 @@ from typing import Any
 
 from repl_pipelines import duck
 from repl_pipelines.duck import duckdb_type
+from repl_pipelines.lake.batches import Replace
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
-from repl_pipelines.lake.table import Replace
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.figures import Figures
@@ -120,7 +120,7 @@ class World:
         partition: str | None = None,
     ) -> None:
         lake_table = self.lake.table(table.name)
-        head = lake_table.head()
+        head = lake_table.batches.head()
         batch = head.batch + 1 if head else 1
         layer = "changes" if action is Action.CHANGES else "base"
         with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ class World:
             changed=len(rows),
             shape=table.fingerprint,
         )
-        head = lake_table.commit(table, files, [entry], replace=what)
+        head = lake_table.batches.commit(table, files, [entry], replace=what)
         self._entries += head.entries
 
 

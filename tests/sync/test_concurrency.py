@@ -81,7 +81,7 @@ def assert_settled(bench: Bench, replication: Replication) -> None:
     assert set(seen.values()) <= {1}
     for name, batch in newest.items():
         assert {b for table, _, b in seen if table == name} == set(range(1, batch + 1))
-        assert bench.lake.table(name).commits_after(batch) == ()
+        assert bench.lake.table(name).batches.after(batch) == ()
 
 
 def assert_published_is_exact(bench: Bench, replication: Replication) -> None:

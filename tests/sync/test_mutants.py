@@ -16,7 +16,7 @@ import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
-from repl_pipelines.lake.table import LakeTable
+from repl_pipelines.lake.batches import Batches
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.figures import Figures, differences
 from repl_pipelines.model.sql import quote
@@ -190,7 +190,7 @@ MUTANTS = {
         both(put(reading, "broken", never), put(reading, "_missed", never)),
     ),
     "what a killed sync left is overlooked": Mutant(
-        stories.killed, "SyncInProgress", put(LakeTable, "commits_after", lambda *_: ())
+        stories.killed, "SyncInProgress", put(Batches, "after", lambda *_: ())
     ),
     "the highest cursor is the horizon": Mutant(
         stories.late_commits, "difference", put(PostgresSnapshot, "horizon", highest)
