@@ -9,7 +9,7 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.news import Journal
 from repl_pipelines.sync.engine import Replication
-from repl_pipelines.sync.lag import Lag, behind
+from repl_pipelines.sync.lag import Lag, behind, furthest
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class Standing:
 
     def oldest(self, names: Iterable[TableName]) -> Lag:
         """The lag of the table that is furthest behind."""
-        lags = [self.table(name) for name in names]
-        empty = [lag for lag in lags if lag.seconds is None]
-        return (empty or sorted(lags, key=lambda lag: -(lag.seconds or 0)) or [Lag(None, None)])[0]
+        return furthest(map(self.table, names))
 
     def replica(self, name: str) -> Lag | None:
         return behind(self.syncs[name], self.now) if name in self.syncs else None

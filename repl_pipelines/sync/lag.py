@@ -1,5 +1,6 @@
 """How far a copy is behind its source."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +23,13 @@ def behind(position: Position | None, now: Position | None) -> Lag:
         return Lag((datetime.now(UTC) - position.at).total_seconds(), None)
     seconds = (now.at - position.at).total_seconds()
     return Lag(max(seconds, 0.0), max(now.order - position.order, 0))
+
+
+def furthest(lags: Iterable[Lag]) -> Lag:
+    """The lag of the copy that is furthest behind: an empty one, if there is any."""
+    lags = list(lags)
+    empty = [lag for lag in lags if lag.seconds is None]
+    return (empty or sorted(lags, key=lambda lag: -(lag.seconds or 0)) or [Lag(None, None)])[0]
 
 
 def spoken(seconds: float | None) -> str:

@@ -44,12 +44,7 @@ class LakeView:
         copy = self.lake.table(table.name)
         rows = copy.rows_sql(table, version=version(self.heads, table.name), meta=("_rp_batch",))
         relation = duckdb_relation(self.session, table, f"({rows}) AS t", batch="_rp_batch")
-
-        def fetch(query: str) -> Iterable[Any]:
-            with readable(table.name), copy.reading():
-                yield from relation.fetch(query)
-
-        return replace(relation, fetch=fetch)
+        return _from_lake(self.lake, relation)
 
 
 @dataclass(frozen=True)
@@ -66,13 +61,18 @@ class PastView:
 
     def relation(self, table: Table) -> Relation:
         rows = History.read(self.lake, table).as_of(self.order - 1)
-        relation = duckdb_relation(self.session, table, f"({rows}) AS t")
+        return _from_lake(self.lake, duckdb_relation(self.session, table, f"({rows}) AS t"))
 
-        def fetch(query: str) -> Iterable[Any]:
-            with readable(table.name), self.lake.table(table.name).reading():
-                yield from relation.fetch(query)
 
-        return replace(relation, fetch=fetch)
+def _from_lake(lake: Lake, relation: Relation) -> Relation:
+    """With errors that tell of the lake's damage."""
+    name = relation.table.name
+
+    def fetch(query: str) -> Iterable[Any]:
+        with readable(name), lake.table(name).reading():
+            yield from relation.fetch(query)
+
+    return replace(relation, fetch=fetch)
 
 
 @contextmanager

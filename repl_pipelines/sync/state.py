@@ -13,7 +13,7 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import TableName
 from repl_pipelines.proof.evidence import Told, verify
 from repl_pipelines.sync.attempts import Attempt, CopyState, attempts, copies_of
-from repl_pipelines.sync.lag import Lag, behind
+from repl_pipelines.sync.lag import Lag, behind, furthest
 
 RECORDS = 30  # of each table that are read
 _IN_ALL = 240  # of all tables together; of each at least its last one
@@ -85,9 +85,7 @@ class ReplicationState:
     @property
     def lag(self) -> Lag:
         """Of the table that is furthest behind in the lake."""
-        lags = [table.lag for table in self.tables]
-        empty = [lag for lag in lags if lag.seconds is None]
-        return (empty or sorted(lags, key=lambda lag: -(lag.seconds or 0)) or [Lag(None, None)])[0]
+        return furthest(table.lag for table in self.tables)
 
     def count(self, told: Told | None) -> int:
         """Copies of tables of which this is told."""
