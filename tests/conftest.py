@@ -6,10 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
+from repl_pipelines.sources.mariadb.connection import Address
 from tests.extensions import leave_signatures_unverified
-from tests.servers import Bucket, fresh_bucket, fresh_database, postgres_server, s3_server
+from tests.servers import (
+    Bucket,
+    fresh_bucket,
+    fresh_database,
+    fresh_mariadb_database,
+    mariadb_server,
+    postgres_server,
+    s3_server,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +56,13 @@ def replica_postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A running MariaDB, for tests that use `mariadb_database` for a place in it."""
+    with mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     """A running S3 server. Shared by the worker's tests: use `bucket` for a place in it."""
     with s3_server() as server:
@@ -64,6 +81,13 @@ def replica_database(replica_postgres: PostgresServer) -> Iterator[str]:
     """The superuser's address of a fresh, empty database on the replica's server."""
     with fresh_database(replica_postgres) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def mariadb_database(mariadb: MariadbServer) -> Iterator[Address]:
+    """Root's address of a fresh, empty database."""
+    with fresh_mariadb_database(mariadb) as address:
+        yield address
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_binaries import program_dir
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
+from repl_pipelines.sources.mariadb.connection import Address
 
 SMALL = {"shared_buffers": "64MB", "max_wal_size": "512MB", "jit": "off"}
 _NUMBERS = itertools.count(1)
@@ -106,6 +108,20 @@ def standby_server(
 
 
 @contextmanager
+def mariadb_server(settings: dict[str, str] | None = None) -> Iterator[MariadbServer]:
+    """A running MariaDB server of its own, for tests that stop, kill or fill it.
+
+    One that cannot be had fails the test: a source that is not tested is not kept.
+    """
+    with server_directory() as directory:
+        server = MariadbServer(directory / "mariadb", fsync=False, settings=settings)
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@contextmanager
 def s3_server() -> Iterator[S3Server]:
     """A running S3 server of its own, for tests that stop or kill it."""
     with server_directory() as directory:
@@ -119,6 +135,15 @@ def s3_server() -> Iterator[S3Server]:
 @contextmanager
 def fresh_database(server: PostgresServer) -> Iterator[str]:
     """An empty database on the server; yields the superuser's address of it."""
+    name = fresh_name("test").replace("-", "_")
+    yield server.create_database(name)
+    server.start()  # a test may have stopped it
+    server.drop_database(name)
+
+
+@contextmanager
+def fresh_mariadb_database(server: MariadbServer) -> Iterator[Address]:
+    """An empty database on the server; yields root's address of it."""
     name = fresh_name("test").replace("-", "_")
     yield server.create_database(name)
     server.start()  # a test may have stopped it

@@ -14,11 +14,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from repl_pipelines.demo import mariadb_binaries
+from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_binaries import available_versions, reachable
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.processes import Process, ProcessFailed, listening
 from repl_pipelines.demo.s3_server import S3Server
-from tests.servers import Bucket, postgres_server, s3_server
+from repl_pipelines.sources.mariadb.connection import Protection, connect, rows
+from tests.servers import Bucket, mariadb_server, postgres_server, s3_server
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change its identity")
 
@@ -82,6 +85,53 @@ def test_postgres_survives_stop_and_kill(version: str) -> None:
             assert server.dsn("Shop & Söhne") == address
             with psycopg.connect(address) as connection:
                 assert connection.execute("select n from t").fetchall() == [(1,)]
+
+
+def test_mariadb_survives_stop_and_kill(home: Path) -> None:
+    """As PostgreSQL does; its log names columns, and a second object on the directory is let in."""
+    with mariadb_server() as server:
+        address = server.create_database("Shop & Söhne")
+        connection = connect(address, Protection(), "shop")
+        assert rows(connection, "select @@log_bin, @@binlog_row_metadata, @@gtid_strict_mode") == (
+            (1, "FULL", 1),
+        )
+        rows(connection, "create table t (primary key (n)) select 1 as n")
+        for end in (server.stop, server.kill9):
+            end()
+            assert not listening(server.port)
+            server.start()
+            assert server.address("Shop & Söhne") == address
+            assert rows(connect(address, Protection(), "shop"), "select n from t") == ((1,),)
+        server.stop()
+        with MariadbServer(server.directory, fsync=False) as again:
+            assert again.password == server.password
+            again.connect("Shop & Söhne").close()
+
+
+def test_mariadb_comes_without_an_installation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacked once, under a lock; what cannot be unpacked is said with what to do."""
+    monkeypatch.setattr(mariadb_binaries, "_SBIN", ())
+    monkeypatch.setattr(mariadb_binaries, "_cache", lambda: home)
+    fetched: list[list[str]] = []
+
+    def unpack(target: Path) -> None:
+        fetched.append([target.name])
+        (target / "usr/lib/x86_64-linux-gnu").mkdir(parents=True)
+
+    monkeypatch.setattr(mariadb_binaries, "_unpack", unpack)
+    monkeypatch.setenv("PATH", "")
+    for _ in range(2):
+        found = mariadb_binaries.mariadb_program()
+        assert found.path == home / "mariadb/usr/sbin/mariadbd"
+        assert found.libraries == home / "mariadb/usr/lib/x86_64-linux-gnu"
+    assert fetched == [["mariadb"]]
+    monkeypatch.undo()
+    monkeypatch.setattr(mariadb_binaries, "_SBIN", ())
+    monkeypatch.setattr(mariadb_binaries, "_cache", lambda: home / "other")
+    (home / "other").mkdir()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ProcessFailed, match=r"install mariadbd \(10.6 or newer\)"):
+        mariadb_binaries.mariadb_program()
 
 
 def test_postgres_is_found_again_by_another_process(home: Path) -> None:

@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 from repl_pipelines.errors import CursorUnusable, GrantMissing, NotProven
 from repl_pipelines.model.column import Column
 from repl_pipelines.model.table import Declaration, Deletes
+from repl_pipelines.sources.horizon import start
 from repl_pipelines.sources.postgres import horizon, statements, types
 from repl_pipelines.sync.engine import Replication
 from tests.sync.conftest import Bench
@@ -192,7 +193,7 @@ def test_a_settled_integer_cursor_is_not_read_again(bench: Bench) -> None:
     stored = []
     for number in range(3):
         [entry] = replication.sync().entries
-        stored.append(horizon.start(replication.tables()[0].column("at"), entry.horizon))
+        stored.append(start(replication.tables()[0].column("at"), entry.horizon))
         bench.sql(f"insert into t values ({200 + number})")
     assert stored[0] is None  # no earlier mark: the next sync still reads everything
 

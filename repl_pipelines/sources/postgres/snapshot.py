@@ -25,8 +25,9 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant, literal, quote
 from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.sources import horizon
 from repl_pipelines.sources.contract import Changes, Pace, Part
-from repl_pipelines.sources.postgres import horizon, statements, unchanged
+from repl_pipelines.sources.postgres import statements, unchanged
 from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, Chunk, cut, gaps
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor

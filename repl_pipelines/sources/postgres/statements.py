@@ -19,7 +19,7 @@ from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof import checksum
 from repl_pipelines.proof.checksum import Form
-from repl_pipelines.sources.postgres import horizon
+from repl_pipelines.sources import horizon
 from repl_pipelines.sources.postgres.chunks import Chunk
 from repl_pipelines.sources.postgres.types import canonical, misfit, read_expression
 

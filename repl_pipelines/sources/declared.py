@@ -1,0 +1,193 @@
+"""How declarations apply to the tables that a source's catalog has; the same for every source."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from repl_pipelines.errors import (
+    ColumnNotFound,
+    CursorUnusable,
+    DeclarationError,
+    ReplicationError,
+    TableNotFound,
+)
+from repl_pipelines.model.column import Column, Policy
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.horizon import TIMES, USABLE
+
+
+class Relation(Protocol):
+    """What a catalog says of a table.
+
+    identity: changes when it is re-created under its name
+    pickable: by a pattern, not only by its name
+    rows, bytes: estimates
+    """
+
+    @property
+    def name(self) -> TableName: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def pickable(self) -> bool: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def comment(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Relation)
+
+
+def choose(
+    relations: Sequence[Found],
+    source: str,
+    declarations: Sequence[Declaration],
+    default_schema: str,
+) -> tuple[list[tuple[Found, Declaration]], dict[TableName, ReplicationError]]:
+    """Which declaration applies to which relation; a name that matches nothing is a problem."""
+    chosen: dict[TableName, tuple[Found, Declaration]] = {}
+    problems: dict[TableName, ReplicationError] = {}
+    for declaration in sorted(declarations, key=lambda d: not d.is_pattern):
+        found = [
+            r
+            for r in relations
+            if declaration.matches(r.name, default_schema)
+            and (r.pickable or not declaration.is_pattern)
+        ]
+        if not found:
+            schema, _, name = declaration.name.rpartition(".")
+            missing = TableName(schema or default_schema, name)
+            problems[missing] = _not_found(relations, source, declaration)
+        chosen.update({r.name: (r, declaration) for r in found})
+    return [chosen[name] for name in sorted(chosen)], problems
+
+
+def _not_found(
+    relations: Sequence[Relation], source: str, declaration: Declaration
+) -> TableNotFound:
+    names = [str(r.name) for r in relations] + [r.name.name for r in relations]
+    near = difflib.get_close_matches(declaration.name, names, 3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "Check the name, schema and case."
+    what = "no table matches the pattern" if declaration.is_pattern else "there is no table"
+    return TableNotFound(f"Source {source!r}: {what} {declaration.name!r}.", hint)
+
+
+def check_policies_named(
+    table: TableName, declaration: Declaration, columns: Sequence[str]
+) -> None:
+    """Raise ColumnNotFound for a policy of a column that the table has not."""
+    unknown = set(declaration.policies) - set(columns)
+    if unknown:
+        raise _no_column(table, min(unknown), columns)
+
+
+def resolve(
+    relation: Relation,
+    declaration: Declaration,
+    columns: tuple[Column, ...],
+    candidates: Sequence[tuple[str, ...]],
+    misfit: Callable[[Column], str | None],
+) -> Table:
+    """The table that a declaration makes of a relation.
+
+    candidates: keys that the source keeps unique and not NULL, the best first
+    misfit:     whether some values of a column have no place
+    """
+    by_name = {c.name: c for c in columns}
+    key = declaration.key
+    if key is None:
+        key = candidates[0] if candidates else ()
+    partition = declaration.partition
+    for name in (*key, declaration.cursor, partition.column if partition else None):
+        if name is not None and name not in by_name:
+            raise _no_column(relation.name, name, list(by_name))
+    mode = _mode(relation.name, declaration, key)
+    if mode is Mode.CURSOR and declaration.cursor:
+        _check_cursor(relation.name, by_name[declaration.cursor])
+    if mode is Mode.PARTITION and partition:
+        _check_partition(relation.name, by_name[partition.column])
+    placed_by = (*key, partition.column if partition else "")
+    _check_policies(relation.name, [c for c in columns if c.name in placed_by], misfit)
+    return Table(
+        name=relation.name,
+        identity=relation.identity,
+        columns=columns,
+        key=key,
+        mode=mode,
+        cursor=declaration.cursor if mode is Mode.CURSOR else None,
+        partition=partition if mode is Mode.PARTITION else None,
+        deletes=declaration.deletes,
+        rows=relation.rows,
+        bytes=relation.bytes,
+        comment=relation.comment,
+        key_enforced=any(set(c) == set(key) for c in candidates),
+    )
+
+
+def _mode(name: TableName, declaration: Declaration, key: tuple[str, ...]) -> Mode:
+    implied = (
+        Mode.PARTITION
+        if declaration.partition
+        else Mode.CURSOR
+        if declaration.cursor
+        else Mode.FULL
+    )
+    mode = declaration.mode or implied
+    if mode is Mode.CURSOR and not declaration.cursor:
+        raise DeclarationError(f"{name}: mode cursor needs a cursor column.", "Set `cursor`.")
+    if mode is Mode.PARTITION and not declaration.partition:
+        raise DeclarationError(f"{name}: mode partition needs a time.", "Set `partition: {column}`")
+    if mode is Mode.CURSOR and not key:
+        raise DeclarationError(
+            f"{name}: mode cursor needs a key, and the table has no primary key or unique index on"
+            " columns that are NOT NULL.",
+            "Name the key columns under `key`, or use mode full or partition.",
+        )
+    return mode
+
+
+def _check_cursor(table: TableName, column: Column) -> None:
+    if column.family not in USABLE:
+        raise CursorUnusable(
+            f"{table}: cursor column {column.name!r} is of type {column.source_type}"
+            f"{_kept_as_text(column)}; only timestamps, dates and integers from a sequence can tell"
+            " what changed since.",
+            "Choose another cursor column, or mode full or partition.",
+        )
+
+
+def _check_partition(table: TableName, column: Column) -> None:
+    if column.family not in TIMES:
+        raise DeclarationError(
+            f"{table}: partition column {column.name!r} is of type {column.source_type}"
+            f"{_kept_as_text(column)}; it must be a date or timestamp.",
+            "Choose another partition column, or mode full.",
+        )
+
+
+def _kept_as_text(column: Column) -> str:
+    return " (kept as text by its policy)" if column.policy is Policy.TEXT else ""
+
+
+def _check_policies(
+    table: TableName, columns: Sequence[Column], misfit: Callable[[Column], str | None]
+) -> None:
+    """Rows whose key or time became NULL could not be told apart, or found again."""
+    for column in columns:
+        if column.policy is Policy.NULL and misfit(column):
+            raise DeclarationError(
+                f"{table}: column {column.name!r} is part of the key or the partition column; its"
+                " policy cannot be `null`.",
+                "Use policy `fail`, or `text` for a key column.",
+            )
+
+
+def _no_column(table: TableName, column: str, names: Sequence[str]) -> ColumnNotFound:
+    near = difflib.get_close_matches(column, names, 3)
+    return ColumnNotFound(
+        f"{table}: there is no column {column!r}.",
+        f"Did you mean {' or '.join(near)}?" if near else "Check the name and its case.",
+    )

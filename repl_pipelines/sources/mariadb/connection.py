@@ -1,0 +1,187 @@
+"""Connections to MariaDB: the session settings of every one, and what its errors mean."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql
+from pymysql.constants import CR, ER
+
+from repl_pipelines.errors import (
+    GrantMissing,
+    ReplicationError,
+    SourceUnavailable,
+    StatementTimeout,
+    TableChanged,
+)
+from repl_pipelines.model.sql import literal
+
+Connection = pymysql.Connection
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is, and who we are there.
+
+    database: the one whose tables are named without a schema
+    ca:       file of the authorities that may have signed the server's certificate; '' for no TLS
+    """
+
+    host: str
+    user: str
+    database: str
+    password: str = field(default="", repr=False)
+    port: int = 3306
+    ca: str = ""
+
+    def __str__(self) -> str:
+        """What may be shown."""
+        return f"host={self.host} port={self.port} database={self.database} user={self.user}"
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a sync may cost the source.
+
+    workers:           connections that read at once, beside one that holds the position
+    statement_timeout: seconds for one statement
+    lock_timeout:      seconds to wait for a lock (DDL in progress, a backup)
+    chunk:             bytes of a table read by one statement
+    max_load:          statements of others at work, beyond which scans pause; None: any number
+    max_proof:         seconds for which a proof may hold a snapshot after its sync
+    """
+
+    workers: int = 2
+    statement_timeout: int = 3600
+    lock_timeout: int = 30
+    chunk: int = 64 * 2**20
+    max_load: int | None = None
+    max_proof: int = 3600
+
+
+def session_settings(protection: Protection) -> Mapping[str, str | int]:
+    """System variables of every session: so that SQL of `model.sql` means the same here.
+
+    Times are those of UTC, a transaction sees one state, nothing is cut off, and the server does
+    not end a session because its reader is slow.
+    """
+    return {
+        "sql_mode": "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE",
+        "time_zone": "+00:00",
+        "tx_isolation": "REPEATABLE-READ",
+        "max_statement_time": protection.statement_timeout,
+        "lock_wait_timeout": protection.lock_timeout,
+        "innodb_lock_wait_timeout": protection.lock_timeout,
+        "sql_select_limit": 2**64 - 1,
+        "query_cache_type": 0,
+        "wait_timeout": 31536000,
+        "net_write_timeout": 31536000,
+        "idle_transaction_timeout": 0,
+        "idle_readonly_transaction_timeout": 0,
+    }
+
+
+def connect(address: Address, protection: Protection, name: str) -> Connection:
+    """A connection in autocommit mode, or SourceUnavailable naming the source and the remedy."""
+    settings = ", ".join(f"{k} = {literal(v)}" for k, v in session_settings(protection).items())
+    try:
+        return pymysql.connect(
+            host=address.host,
+            port=address.port,
+            user=address.user,
+            password=address.password,
+            database=address.database,
+            charset="utf8mb4",
+            collation="utf8mb4_bin",
+            autocommit=True,
+            connect_timeout=15,
+            ssl_ca=address.ca or None,
+            ssl_disabled=not address.ca,
+            init_command=f"SET {settings}",
+        )
+    except pymysql.err.Error as error:
+        code, text = _words(error)
+        if code in (ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR):
+            raise GrantMissing(
+                f"Source {name!r} ({address}): {text}",
+                "Set user, password and database of its resource (the password as an EnvVar).",
+            ) from error
+        raise SourceUnavailable(
+            f"Source {name!r} ({address}) cannot be reached: {text}",
+            "Check host, port, bind-address and max_connections.",
+        ) from error
+
+
+def rows(connection: Connection, statement: str, *values: object) -> Sequence[Row]:
+    """All rows of a statement; values stand for its `%s`."""
+    with connection.cursor() as cursor:
+        # Without values no `%` is looked for.
+        cursor.execute(statement, values or None)
+        return cursor.fetchall()
+
+
+@contextmanager
+def source_errors(name: str, doing: str) -> Iterator[None]:
+    """Turn a driver's error in the block into one of ours; `doing` says what was attempted."""
+    try:
+        yield
+    except ReplicationError:
+        raise
+    except pymysql.err.Error as error:
+        code, text = _words(error)
+        raise translated(name, doing, code, text) from error
+
+
+def translated(name: str, doing: str, code: int, text: str) -> ReplicationError:
+    """One of our errors for a server's (or client's) error number and its words."""
+    where = f"Source {name!r}, {doing}"
+    if code in _DENIED:
+        return GrantMissing(
+            f"{where}: {text}.",
+            "Grant the user SELECT on the table; RELOAD and REPLICATION CLIENT on *.* for a"
+            " snapshot that several connections share, PROCESS on *.* for mode cursor.",
+        )
+    if code in (ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK):
+        return SourceUnavailable(
+            f"{where}: a lock was not granted within the lock timeout.",
+            "Wait until the DDL or the backup that holds it has ended.",
+        )
+    if code in (_STATEMENT_TIMEOUT, ER.QUERY_INTERRUPTED):
+        return StatementTimeout(
+            f"{where}: {text}.",
+            "Raise the source's statement_timeout setting or lower `chunk`.",
+        )
+    if code in _CHANGED:
+        return TableChanged(
+            f"{where}: a table changed meanwhile ({text}); nothing of it was published.",
+            "Run the sync again: it discovers the new shape.",
+        )
+    return SourceUnavailable(
+        f"{where}: {text}.", "The next sync starts again from the last published position."
+    )
+
+
+_STATEMENT_TIMEOUT = 1969
+_DENIED = frozenset(
+    {
+        ER.ACCESS_DENIED_ERROR,
+        ER.DBACCESS_DENIED_ERROR,
+        ER.TABLEACCESS_DENIED_ERROR,
+        ER.COLUMNACCESS_DENIED_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
+    }
+)
+_CHANGED = frozenset(
+    {ER.TABLE_DEF_CHANGED, ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_TABLE_ERROR}
+)
+# Said by the client: the server is gone.
+LOST = frozenset({CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR})
+
+
+def _words(error: Exception) -> tuple[int, str]:
+    """Number and text of a driver's error; 0 where it has none."""
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = " ".join(str(error.args[-1] if error.args else error).split())
+    return code, text.rstrip(".") or type(error).__name__

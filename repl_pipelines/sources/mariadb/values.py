@@ -1,0 +1,201 @@
+"""How MariaDB renders a column's values: for the reader, for the proof, and which do not fit.
+
+All of it under the settings of `connection.session_settings`: identifiers in double quotes, texts
+without backslash escapes, times in UTC.
+"""
+
+import re
+
+from repl_pipelines.model.column import Column, Family, Policy
+from repl_pipelines.model.sql import quote
+from repl_pipelines.proof.checksum import Form
+
+# Character sets of which every text, back and forth, is the same: tests/mariadb holds it.
+TOTAL = frozenset(
+    ["utf8mb4", "utf8mb3", "ascii", "latin1", "latin2", "cp1250", "cp1251", "cp1256", "cp1257"]
+)
+_SHAPED = re.compile(r"geometry|point|linestring|polygon|multi(point|linestring|polygon)")
+
+
+def data_type(column: Column) -> str:
+    """`int` of `int(10) unsigned`."""
+    return re.split(r"[ (]", column.source_type, maxsplit=1)[0]
+
+
+def charset(column: Column) -> str:
+    """Of a text column."""
+    return column.source_type.partition(" character set ")[2] or "utf8mb4"
+
+
+def misfit(column: Column) -> str | None:
+    """A condition true for values without a place in the lake type; None if there is none.
+
+    Never NULL, so that it can be negated.
+    """
+    name = quote(column.name)
+    kind = data_type(column)
+    if kind in ("date", "datetime") and column.policy is not Policy.TEXT:
+        day = f"DATE({name})" if kind == "datetime" else name
+        # 0000-00-00, 2024-00-10, 2024-02-31 and the year 0 are no days of the calendar.
+        return f"({name} IS NOT NULL AND NOT ({day} <=> FROM_DAYS(TO_DAYS({day}))))"
+    if kind == "timestamp" and column.policy is not Policy.TEXT:
+        return f"({name} IS NOT NULL AND {name} = 0)"
+    if kind in _WITH_CHARSET and charset(column) not in TOTAL:
+        there = f"CONVERT({name} USING utf8mb4)"
+        same = f"BINARY CONVERT({there} USING {charset(column)}) <=> BINARY {name}"
+        return f"({name} IS NOT NULL AND NOT ({same}))"
+    return None
+
+
+_WITH_CHARSET = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
+
+
+def value(column: Column) -> str:
+    """SQL for the value, of a type that DuckDB's scanner turns into the lake type unharmed.
+
+    Under policy `null` misfits become NULL. Under `fail` they would be damaged: look first.
+    """
+    name = quote(column.name)
+    match column.family:
+        case Family.TEXT:
+            # Of a collation that is not binary: a text of that would arrive as bytes.
+            plain = f"{text(column)} COLLATE utf8mb4_general_ci"
+        case Family.DECIMAL:
+            plain = f"CAST({name} AS CHAR)"
+        case Family.INTEGER if data_type(column) == "year":
+            plain = f"CAST({name} AS SIGNED)"
+        case Family.FLOAT4 | Family.FLOAT8:
+            plain = f"CAST({name} AS DOUBLE)"
+        case _:
+            plain = name
+    unfit = misfit(column)
+    if unfit and column.policy is Policy.NULL:
+        return f"CASE WHEN {unfit} THEN NULL ELSE {plain} END"
+    return plain
+
+
+def arrives_as(column: Column) -> str:
+    """The DuckDB type in which `value` arrives; the cast from it to the lake type is exact."""
+    match column.family:
+        case Family.TEXT | Family.DECIMAL:
+            return "VARCHAR"
+        case Family.INTEGER:
+            return _INTEGERS[data_type(column), "unsigned" in column.source_type]
+        case Family.FLOAT4 | Family.FLOAT8:
+            return "DOUBLE"
+        case Family.BYTES:
+            return "BLOB"
+        case Family.DATE:
+            return "DATE"
+        case _:
+            return "TIMESTAMP"
+
+
+_INTEGERS = {
+    ("tinyint", False): "TINYINT",
+    ("tinyint", True): "UTINYINT",
+    ("smallint", False): "SMALLINT",
+    ("smallint", True): "USMALLINT",
+    ("mediumint", False): "INTEGER",
+    ("mediumint", True): "UINTEGER",
+    ("int", False): "INTEGER",
+    ("int", True): "UINTEGER",
+    ("bigint", False): "BIGINT",
+    ("year", False): "BIGINT",
+    ("year", True): "BIGINT",
+}
+
+
+def text(column: Column) -> str:
+    """SQL for the value as the lake has it in a column of texts, in utf8mb4."""
+    name = quote(column.name)
+    kind = data_type(column)
+    if kind in _WITH_CHARSET:
+        return name if charset(column) == "utf8mb4" else f"CONVERT({name} USING utf8mb4)"
+    if kind == "bit":
+        return f"LPAD(BIN({name}), {_modifier(column)}, '0')"
+    if kind in ("time", "datetime", "timestamp"):
+        return _fraction_trimmed(column, name)
+    if kind in ("float", "double"):
+        return f"CAST(CAST({name} AS DOUBLE) AS CHAR)"
+    if kind in ("binary", "varbinary") or kind.endswith("blob") or _SHAPED.match(kind):
+        return f"CONCAT('\\x', LOWER(HEX({name})))"
+    return f"CAST({name} AS CHAR)"
+
+
+def _modifier(column: Column) -> int:
+    found = re.search(r"\((\d+)\)", column.source_type)
+    return int(found[1]) if found else 0
+
+
+def _fraction_trimmed(column: Column, name: str) -> str:
+    """As other engines write times: no zeros at the end of a fraction."""
+    if not _modifier(column):
+        return f"CAST({name} AS CHAR)"
+    return f"TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST({name} AS CHAR)))"
+
+
+def canonical(column: Column) -> Form:
+    """The canonical form of the value as the lake holds it (see `proof.canonical`).
+
+    No piece is NULL, because here CONCAT of a NULL is NULL. Under policy `fail` a misfit has the
+    form of its true value, so that no copy can equal it.
+    """
+    unfit = misfit(column) if column.policy is Policy.NULL else None
+    pieces = _form(column)
+    if unfit is None:
+        return pieces
+    blank = ("''", "':'", "''") if column.family is Family.TEXT else ("''",)
+    return tuple(
+        piece if piece == nothing else f"IF({unfit}, {nothing}, {piece})"
+        for piece, nothing in zip(pieces, blank, strict=True)
+    )
+
+
+def _form(column: Column) -> Form:
+    name = quote(column.name)
+    match column.family:
+        case Family.TEXT:
+            written = f"{text(column)} COLLATE utf8mb4_bin"
+            return (f"IFNULL(OCTET_LENGTH({written}), '')", "':'", f"IFNULL({written}, '')")
+        case Family.FLOAT4:
+            return (f"IFNULL({_bits(name, 8, 23)}, '')",)
+        case Family.FLOAT8:
+            return (f"IFNULL({_bits(name, 11, 52)}, '')",)
+        case Family.BYTES:
+            return (f"IFNULL(CONCAT('\\x', LOWER(HEX({name}))), '')",)
+        case Family.TIMESTAMP:
+            return (f"IFNULL({text(column)}, '')",)
+        case Family.TIMESTAMPTZ:
+            return (f"IFNULL(CONCAT({text(column)}, '+00'), '')",)
+        case _ if "zerofill" in column.source_type or data_type(column) == "year":
+            return (f"IFNULL(CAST({name} + 0 AS CHAR), '')",)
+        case _:
+            return (f"IFNULL({name}, '')",)
+
+
+def _bits(name: str, exponent: int, mantissa: int) -> str:
+    """The bits of an IEEE 754 number in hexadecimal, which MariaDB has no function for.
+
+    A number is m * 2^e with 1 <= m < 2, or below 2^least a multiple of the smallest one. LOG2 may
+    miss e by one, next to a power of two; then m is below 1 or at least 2. All steps are exact.
+    """
+    number = f"CAST({name} AS DOUBLE)"
+    bias = 2 ** (exponent - 1) - 1
+    least = 1 - bias
+    e = f"FLOOR(LOG2(ABS({number})))"
+    m = f"(ABS({number}) / POW(2, {e}))"
+    half = (mantissa - least) // 2
+    rest = mantissa - least - half
+    small = f"CAST(ABS({number}) * POW(2, {half}) * POW(2, {rest}) AS UNSIGNED)"
+    lifted = (
+        f"CAST({e} + {bias} AS SIGNED) * {2**mantissa} + CAST(POW(2, {mantissa}) * CASE"
+        f" WHEN {m} < 1 THEN 2 * {m} - 2 WHEN {m} >= 2 THEN {m} / 2 ELSE {m} - 1 END AS SIGNED)"
+    )
+    magnitude = (
+        f"CASE WHEN {number} = 0 THEN 0 WHEN ABS({number}) < POW(2, {least}) THEN {small}"
+        f" ELSE {lifted} END"
+    )
+    sign = f"IF(LEFT(CAST({number} AS CHAR), 1) = '-', {2 ** (exponent + mantissa)}, 0)"
+    digits = (1 + exponent + mantissa) // 4
+    return f"IF({name} IS NULL, NULL, LOWER(LPAD(HEX({sign} | {magnitude}), {digits}, '0')))"

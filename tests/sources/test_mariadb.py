@@ -1,0 +1,122 @@
+"""MariaDB is a source as the contract wants it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from repl_pipelines.demo.mariadb_server import MariadbServer
+from repl_pipelines.errors import (
+    DeclarationError,
+    GrantMissing,
+    ReplicationError,
+    SourceUnavailable,
+    TableNotFound,
+    ValueNotRepresentable,
+)
+from repl_pipelines.model.column import Policy
+from repl_pipelines.model.table import Declaration
+from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
+from repl_pipelines.sources.mariadb.source import MariadbSource
+
+REFUSED: dict[str, tuple[str, type[ReplicationError], str]] = {
+    "kept": ("create table kept (id int) engine=MyISAM", DeclarationError, "ENGINE=InnoDB"),
+    "seen": ("create view seen as select 1", DeclarationError, "Replicate the tables"),
+    "numbers": ("create sequence numbers", DeclarationError, "Leave it out"),
+    "short": ("create table short (y year(2))", ValueNotRepresentable, "another type"),
+}
+
+
+def execute(address: Address, *statements: str) -> None:
+    connection = connect(address, Protection(), "test")
+    for statement in statements:
+        rows(connection, statement)
+    connection.close()
+
+
+def test_columns_and_keys_are_those_of_the_catalog(mariadb_database: Address) -> None:
+    execute(
+        mariadb_database,
+        """create table t (
+             "B b" varchar(9) character set latin1 not null, id int unsigned not null,
+             part varchar(9) not null, maybe int, hidden int invisible, sum int as (id + 1),
+             constraint by_part unique (part(3)), unique (maybe), unique (id, "B b"))
+             comment 'with ''quotes'''""",
+    )
+    source = MariadbSource("shop", mariadb_database)
+    [table] = source.discover([Declaration("t")])
+    assert table.key == ("id", "B b")
+    assert table.key_enforced
+    assert table.comment == "with 'quotes'"
+    assert [(c.name, c.ordinal, c.source_type, c.nullable) for c in table.columns] == [
+        ("B b", 1, "varchar(9) character set latin1", False),
+        ("id", 2, "int(10) unsigned", False),
+        ("part", 3, "varchar(9)", False),
+        ("maybe", 4, "int(11)", True),
+        ("hidden", 5, "int(11)", True),
+        ("sum", 6, "int(11)", True),
+    ]
+    [other] = source.discover([Declaration(f"{mariadb_database.database}.t", key=("id",))])
+    assert (other.key, other.key_enforced) == (("id",), False)
+
+
+def test_what_has_no_snapshot_or_no_type_is_refused_with_a_remedy(
+    mariadb_database: Address,
+) -> None:
+    execute(mariadb_database, *(statement for statement, _, _ in REFUSED.values()))
+    execute(mariadb_database, "create table fine (id int primary key)")
+    source = MariadbSource("shop", mariadb_database)
+    survey = source.survey([Declaration("*"), *map(Declaration, REFUSED)])
+    assert [table.name.name for table in survey.tables] == ["fine"]
+    for name, error in survey.problems.items():
+        _, kind, remedy = REFUSED[name.name]
+        assert type(error) is kind
+        assert name.name in error.what
+        assert remedy in error.remedy
+    assert len(survey.problems) == len(REFUSED)
+    execute(mariadb_database, "create table dated (d date primary key)")
+    with pytest.raises(DeclarationError, match=r"'d'.*policy cannot be `null`"):
+        source.discover([Declaration("dated", policies={"d": Policy.NULL})])
+
+
+def test_grants_and_addresses_that_are_wrong_are_said(
+    mariadb: MariadbServer, mariadb_database: Address
+) -> None:
+    database = mariadb_database.database
+    execute(
+        mariadb_database,
+        "create table t (id int primary key, secret int)",
+        "create table none (id int primary key)",
+        "create or replace user 'reader'@'127.0.0.1' identified by 'it''s'",
+        f"grant select (id), insert on \"{database}\".t to 'reader'@'127.0.0.1'",
+    )
+    reader = mariadb.address(database, "reader", "it's")
+    survey = MariadbSource("shop", reader).survey([Declaration("t"), Declaration("none")])
+    problems = {name.name: error for name, error in survey.problems.items()}
+    assert isinstance(problems["t"], GrantMissing)
+    assert problems["t"].remedy == f"GRANT SELECT ON `{database}`.`t` TO 'reader'@'127.0.0.1';"
+    assert isinstance(problems["none"], TableNotFound)  # the server hides it
+    wrong: list[tuple[Address, type[ReplicationError]]] = [
+        (replace(reader, password="no"), GrantMissing),
+        (replace(reader, database="nowhere"), GrantMissing),
+        (replace(reader, port=1), SourceUnavailable),
+    ]
+    for address, kind in wrong:
+        with pytest.raises(kind) as raised:
+            MariadbSource("shop", address).survey([Declaration("t")])
+        assert "'shop'" in raised.value.what
+        assert str(address.port) in raised.value.what
+        assert f"'{address.password}'" not in str(raised.value)
+
+
+def test_a_claim_keeps_others_out_until_it_ends(mariadb_database: Address) -> None:
+    source, other = (MariadbSource("shop", mariadb_database) for _ in range(2))
+    with source.claim(["orders", "events"], "first") as mine:
+        assert mine == {"orders", "events"}
+        with other.claim(["events", "empty"], "second") as theirs:
+            assert theirs == {"empty"}
+        assert "root at 127.0.0.1" in source.holder("orders")
+    with other.claim(["orders", "events"], "second") as theirs:
+        assert theirs == {"orders", "events"}
+    assert source.holder("orders") == "another sync"
