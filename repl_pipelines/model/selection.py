@@ -69,7 +69,10 @@ class Buckets:
     within: tuple[Span, ...] = ()
 
     def joined(self, before: "Buckets | None") -> "Buckets":
-        """These spans after those of `before`; where one begins where the last ended, as one."""
+        """These with those of `before`: its buckets too, or its spans.
+
+        Where a span begins where the last one ended, they are one.
+        """
         if before is None:
             return self
         spans = list(before.within)
@@ -78,7 +81,8 @@ class Buckets:
                 spans[-1] = replace(spans[-1], upper=span.upper)
             else:
                 spans.append(span)
-        return replace(self, within=tuple(spans))
+        numbers = tuple(sorted({*before.numbers, *self.numbers}))
+        return replace(self, numbers=numbers, within=tuple(spans))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from repl_pipelines.model.table import Declaration, TableName
 from repl_pipelines.orchestration import checks, state_page
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
+from repl_pipelines.orchestration.metadata import share_metadata
 from repl_pipelines.orchestration.names import DEFAULT_SCHEMA, VALIDATION
 from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
@@ -84,7 +85,7 @@ def _tell(
     """What was found and done; the checks are told by the proof that followed."""
     sql = replication.lake.differences.read_sql()
     found = found_metadata(plan, report.before.proofs, sql)
-    metadata = {**found, **steps_metadata(report)}
+    metadata = {**found, **steps_metadata(report), **share_metadata(report.before.proofs)}
     context.log_event(dg.AssetObservation(plan.names.whole(VALIDATION), metadata=metadata))
     context.add_output_metadata(metadata)
     changed = {step.table for step in report.steps}

@@ -103,12 +103,14 @@ class Measured(Protocol):
         *,
         buckets: int | None = None,
         pace: Pace | None = None,
+        scan: bool = False,
     ) -> Figures:
         """Count and checksums, computed inside the source, grouped by bucket or by partition.
 
         With `buckets` None a partitioned table is grouped by its partition keys, any other
-        table forms one group `''`. With `pace` one statement at a time, each of about a second.
-        Raises StatementTimeout for what cannot be cut any smaller.
+        table forms one group `''`. With `pace` one statement at a time; with `scan`, as the rows
+        lie all over the table, by its pages, so many that each takes about a second. Raises
+        StatementTimeout for what cannot be cut any smaller.
         """
         ...
 

@@ -48,9 +48,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     batch.changed = _append(work, batch, rows, ghosts="false")
     if table.deletes is Deletes.IGNORE and not work.mend:
         _prove_written(work, batch, since, rows)
-        everything = Everything()
-        figures = work.snapshot.figures(table, everything, buckets=COARSE) if measure else None
-        return publish(work, batch, horizon, figures)
+        return publish(work, batch, horizon, work.measured() if measure else None)
     return reconcile(work, batch, horizon)
 
 

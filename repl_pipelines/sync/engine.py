@@ -171,9 +171,14 @@ class Replication:
         order = Order(scope, copies, limit, dry_run)
         fresh = partial(self._prove, scope, fresh=True, measure=True)
         again = partial(self._prove, scope, fresh=False)
-        # Of what was compared in shares no figures are recorded, to prove it again by.
-        recorded = found and all(proof.cost is None for proof in found.proofs)
-        return repair(order, (lambda: found) if found and recorded else fresh, sync, again)
+        known = found if found and self._recorded(found) else None
+        return repair(order, (lambda: known) if known else fresh, sync, again)
+
+    def _recorded(self, found: Verdict) -> bool:
+        """Whether the lake has the figures to prove again by: not what was compared in shares."""
+        tables = {proof.table for proof in found.proofs}
+        heads = self.lake.journal.heads()
+        return all(e.figure is not None for (name, _), e in heads.items() if name in tables)
 
     def _scope(
         self,

@@ -7,7 +7,7 @@ from repl_pipelines.duck import parquet_options
 from repl_pipelines.lake.columns import META, column_list
 from repl_pipelines.model.entry import COARSE, Entry
 from repl_pipelines.model.figures import Figures
-from repl_pipelines.model.selection import Everything, Keys
+from repl_pipelines.model.selection import Keys
 from repl_pipelines.model.sql import literal
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Changes
@@ -34,9 +34,7 @@ def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
         _prove_changed(work, batch)
     if work.mend:
         return reconcile(work, batch, horizon)
-    everything = Everything()
-    figures = work.snapshot.figures(work.table, everything, buckets=COARSE) if measure else None
-    return publish(work, batch, horizon, figures)
+    return publish(work, batch, horizon, work.measured() if measure else None)
 
 
 def _merged(work: Work, changes: Changes) -> Sequence[Path]:

@@ -69,7 +69,9 @@ def prove(scope: Scope, fresh: Fresh | None) -> Verdict:
         fresh.hold.let_go()
         shared = {share.table.name for share in shares} | moved.damaged.keys()
         rest = replace(moved, tables=tuple(t for t in moved.tables if t.name not in shared))
-        proofs = (*_measured(rest), *_proven(moved, shares, fresh, place.snapshot))
+        costs = report.costs
+        measured = (replace(one, cost=costs.get(one.table)) for one in _measured(rest))
+        proofs = (*measured, *_proven(moved, shares, fresh, place.snapshot))
     rested = frozenset(shared - {proof.table for proof in proofs} - moved.damaged.keys())
     failed = {**report.failed, **moved.damaged}
     return Verdict(proofs, failed, moved.unreached, rested=rested)

@@ -28,13 +28,27 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a proof of a table cost its source.
+
+    seconds: of its statements; paused: seconds in which it waited, with no statement under way
+    """
+
+    statements: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    pauses: int = 0
+    paused: float = 0.0
+
+
+@dataclass(frozen=True)
 class SyncReport:
     """The outcome of one sync.
 
     number:  of the published sync in the journal; 0 where nothing was published
     entries: what was published, including what an interrupted sync had left unpublished
     failed:  tables left at their last position, and why
-    seconds: by table
+    seconds: by table; costs: of figures that were asked for a proof alone
     """
 
     number: int
@@ -43,6 +57,7 @@ class SyncReport:
     failed: Mapping[TableName, ReplicationError]
     tables: Mapping[TableName, Table]
     seconds: Mapping[TableName, float] = field(default_factory=dict[TableName, float])
+    costs: Mapping[TableName, Cost] = field(default_factory=dict[TableName, Cost])
 
 
 @dataclass(frozen=True)
@@ -60,20 +75,6 @@ class Uncompared:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a proof of a table cost its source.
-
-    seconds: of its statements; paused: seconds in which it waited, with no statement under way
-    """
-
-    statements: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    pauses: int = 0
-    paused: float = 0.0
-
-
-@dataclass(frozen=True)
 class Proof:
     """A copy held against its source at one position: a value, whether equal or not.
 
@@ -83,7 +84,7 @@ class Proof:
     found:       the rows that differ in them
     reference:   what `source` is the figure of: the source, or another copy
     cover:       the part of the table that was compared; None: all of it, or of the partition
-    cost:        for all copies together, where they were not held against recorded figures
+    cost:        of the source's figures, for all copies together; None: of a sync's own
     """
 
     table: TableName

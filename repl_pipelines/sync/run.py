@@ -24,7 +24,7 @@ from repl_pipelines.sync.copy import check_key, copy_full
 from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.partition import sync_partitions
 from repl_pipelines.sync.past import Published
-from repl_pipelines.sync.report import Report, SyncReport
+from repl_pipelines.sync.report import Cost, Report, SyncReport
 from repl_pipelines.sync.resume import copy_table
 from repl_pipelines.sync.snapshots import Hold
 from repl_pipelines.sync.upkeep import upkeep
@@ -99,6 +99,7 @@ class SyncRun:
         self.logged = logged
         self.failed = failed
         self.seconds: dict[TableName, float] = {}
+        self.costs: dict[TableName, Cost] = {}
 
     @cached_property
     def published(self) -> Published:
@@ -129,7 +130,8 @@ class SyncRun:
         tended = upkeep(self.means.lake, self.means.fold, self.tables, entries)
         self.failed = {**tended, **self.failed}
         tables = {t.name: t for t in self.tables}
-        return SyncReport(number, position, tuple(entries), self.failed, tables, self.seconds)
+        done = tuple(entries)
+        return SyncReport(number, position, done, self.failed, tables, self.seconds, self.costs)
 
     def _logged(self) -> dict[TableName, Past]:
         """Where the copies of the tables in mode log stand."""
@@ -233,7 +235,10 @@ class SyncRun:
                 mend=self.request.mend.get(table.name),
             )
             check_key(work)
-            return self._by_mode(work, changes)
+            entries = self._by_mode(work, changes)
+            if work.cost:
+                self.costs[table.name] = work.cost
+            return entries
 
     def _by_mode(self, work: Work, changes: Changes | None) -> list[Entry]:
         table = work.table

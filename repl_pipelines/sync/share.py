@@ -25,13 +25,13 @@ from repl_pipelines.replicas.contract import View
 from repl_pipelines.sources.contract import Measured
 from repl_pipelines.sync.hold import LAKE, Scope
 from repl_pipelines.sync.locate import located
-from repl_pipelines.sync.meter import Meter, TimeOver
+from repl_pipelines.sync.meter import Meter, TimeOver, TooLong
 from repl_pipelines.sync.records import History, record
 from repl_pipelines.sync.report import Proof
 
 FIRST_ROWS = 20_000  # of a table whose speed is not known yet
-# A larger share of a scattered table is read in one scan of all of it: as ranges, each row would
-# cost a page, and a page holds some dozens of rows.
+# A larger share of a scattered table is read by scanning its pages: through the index each row
+# would cost a page, and a page holds some dozens of rows.
 SCAN = 1 / 32
 RECORD = 300.0  # seconds after which what has been compared is recorded: a kill costs no more
 
@@ -106,16 +106,14 @@ class Share:
         """One proof for each copy; none where nothing is due. Raises ProofCutShort."""
         self._meter = meter.of(self.table, math.ceil(self._due.share * self.table.rows))
         try:
-            if not self.coverage.axis.column:
-                self._by_buckets()
-            elif self._axis.scattered and self._due.share > SCAN:
-                self._all()
+            if self.coverage.axis.column:
+                self._by_ranges(scan=self._axis.scattered and self._due.share > SCAN)
             else:
-                self._by_ranges()
+                self._by_buckets()
         except TimeOver:
             if self._covered is None:
                 raise ProofCutShort(
-                    f"{self.table.name}: the proof's time was over before it came to this table.",
+                    f"{self.table.name}: the proof's time was over before any of it was compared.",
                     "The next one begins with it. Give proofs more time (`max_proof` of the"
                     " source), or spread them over days (`validation_days`).",
                 ) from None
@@ -128,24 +126,35 @@ class Share:
             for proof in located(self._held.scope, view, [p for p in proofs if p.copy == name])
         ]
 
-    def _by_ranges(self) -> None:
-        axis, stride = self.coverage.axis, Stride(FIRST_ROWS)
+    def _by_ranges(self, *, scan: bool) -> None:
+        """scan: page by page, of the whole table if there is time for it."""
+        axis, known = self.coverage.axis, self.table.rows
+        stride = Stride(known if scan else FIRST_ROWS)
         while self._wanted():
-            lower = self.coverage.oldest.lower
+            whole = scan and stride.size >= known
+            lower = None if whole else self.coverage.oldest.lower
             try:
-                with self._meter.measuring():
-                    upper = self._upper(lower, stride.size)
+                with self._meter.measuring(bounded=scan):
+                    upper = None if whole else self._upper(lower, stride.size)
                     bounds = (None if b is None else axis.text(b) for b in (lower, upper))
-                    self._measure(Buckets((0,), 1, within=(Span(axis.column, *bounds),)))
-            except StatementTimeout:
+                    span = Buckets((0,), 1, within=(Span(axis.column, *bounds),))
+                    self._measure(ALL if whole else span, scan=scan)
+            except (StatementTimeout, TooLong):
                 if not stride.too_long():
                     raise
+                if scan and stride.size < SCAN * known:
+                    scan, stride = False, Stride(FIRST_ROWS)
                 continue
-            stride.took(self._meter.last)
-            self.coverage = self.coverage.covered(lower, upper, self._at)
-            if time.monotonic() - self._recorded > RECORD:
-                record(self._held.scope.lake, self._held.scope.run, self._compared(), ())
-                self._recorded = time.monotonic()
+            if not scan:
+                stride.took(self._meter.last)
+            self._done(self.coverage.covered(lower, upper, self._at))
+
+    def _done(self, coverage: Coverage) -> None:
+        """The rows just measured are covered: from here on a kill costs no more than RECORD."""
+        self.coverage = coverage
+        if time.monotonic() - self._recorded > RECORD:
+            record(self._held.scope.lake, self._held.scope.run, self._compared(), ())
+            self._recorded = time.monotonic()
 
     def _upper(self, lower: int | None, rows: int) -> int | None:
         """Where a range of about so many rows ends, at a number that need not be a row's.
@@ -167,30 +176,42 @@ class Share:
         return not enough or self._due.late(self.coverage)
 
     def _by_buckets(self) -> None:
-        """All that are due in one scan: each scan visits every page."""
+        """All that are due in one scan, as each visits every page; in several if it must be."""
+        left = self._numbers()
+        many = len(left)
+        while left:
+            numbers, coverage = left[:many], self.coverage
+            for number in numbers:
+                coverage = self._with(coverage, number)
+            try:
+                with self._meter.measuring(bounded=many > 1):
+                    some = Buckets(tuple(sorted(numbers)), COARSE)
+                    self._measure(ALL if many == COARSE else some, scan=True)
+            except TooLong:
+                many //= 2
+                continue
+            left = left[many:]
+            self._done(coverage)
+
+    def _numbers(self) -> list[int]:
+        """Of the buckets that are due, those that were left longest first."""
         coverage, numbers = self.coverage, list[int]()
         least = int(self._due.share * COARSE)
         while len(numbers) < COARSE and (len(numbers) < least or self._due.late(coverage)):
-            number = coverage.oldest.lower or 0
-            upper = number + 1 if number + 1 < COARSE else None
-            coverage = coverage.covered(number or None, upper, self._at)
-            numbers.append(number)
-        if len(numbers) == COARSE:
-            self._all()
-        elif numbers:
-            with self._meter.measuring():
-                self._measure(Buckets(tuple(sorted(numbers)), COARSE))
-            self.coverage = coverage
+            numbers.append(coverage.oldest.lower or 0)
+            coverage = self._with(coverage, numbers[-1])
+        return numbers
 
-    def _all(self) -> None:
-        """In one scan, in the order in which the source keeps the rows."""
-        with self._meter.measuring():
-            self._measure(ALL)
-        self.coverage = self.coverage.covered(None, None, self._at)
+    def _with(self, coverage: Coverage, number: int) -> Coverage:
+        """With this bucket proven now."""
+        upper = number + 1 if number + 1 < COARSE else None
+        return coverage.covered(number or None, upper, self._at)
 
-    def _measure(self, rows: Buckets) -> None:
+    def _measure(self, rows: Buckets, *, scan: bool) -> None:
         pace = self._meter.before_statement
-        figures = self._held.snapshot.figures(self.table, rows, buckets=COARSE, pace=pace)
+        figures = self._held.snapshot.figures(
+            self.table, rows, buckets=COARSE, pace=pace, scan=scan
+        )
         self._meter.counted(figures.total.rows)
         self._source += figures
         self._pending = rows.joined(self._pending)

@@ -22,9 +22,8 @@ from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Part, Snapshot
-from repl_pipelines.sync.report import Progress, Report
-
-PACE = 5.0  # seconds between two progress reports of a table
+from repl_pipelines.sync.meter import PACE, Meter
+from repl_pipelines.sync.report import Cost, Progress, Report
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Work:
     """One table in one sync.
 
     cause: why, where it is not the ordinary course; anew: the copy is replaced as a whole
+    cost:  of what was asked of the source for a proof alone
     """
 
     table: Table
@@ -73,6 +73,7 @@ class Work:
     cause: str = ""
     mend: Mend | None = None
     anew: bool = False
+    cost: Cost | None = None
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0
     bytes: int = 0
@@ -123,6 +124,19 @@ class Work:
         """Figures of the lake's rows, read back from the store, as if `files` were committed."""
         rows = self.lake.rows_sql(self.table, extra=files, replaced=replace)
         return lake_figures(self.session, self.table, rows, buckets=buckets, where=where)
+
+    def measured(self) -> Figures:
+        """Figures of the source's table for a proof, which gives way between its statements."""
+        deadline = time.monotonic() + self.snapshot.patience
+        meter = Meter(self.snapshot, self.report, deadline, ends=False)
+        one = meter.of(self.table, self.table.rows)
+        with one.measuring():
+            figures = self.snapshot.figures(
+                self.table, Everything(), buckets=COARSE, pace=one.before_statement, scan=True
+            )
+        one.counted(figures.total.rows)
+        self.cost = one.cost
+        return figures
 
     def prove(self, source: Figures, copy: Figures, what: str) -> None:
         """Refuse to publish what differs from the source."""

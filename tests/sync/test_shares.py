@@ -28,7 +28,7 @@ from repl_pipelines.sync import meter, share
 from repl_pipelines.sync.engine import Replication
 from repl_pipelines.sync.meter import TableMeter, TimeOver
 from repl_pipelines.sync.report import Progress, Proof
-from repl_pipelines.sync.share import Due
+from repl_pipelines.sync.share import Due, Share
 from tests.servers import fresh_name
 from tests.sync.conftest import Bench
 
@@ -125,6 +125,7 @@ def test_shares_come_round_and_find_what_is_in_them(shop: Shop) -> None:
     assert late["t", "pg"].found.rows == 2
     report = shop.replication.repair()
     assert report.healed, report.failed
+    assert {proof.cost.rows if proof.cost else 0 for proof in report.before.proofs} >= {4001, 500}
     assert all(proof.proven for proof in shop.prove(1).values())
 
 
@@ -177,6 +178,70 @@ def test_a_proof_goes_on_where_the_last_one_ended(shop: Shop) -> None:
     verdict = shop.replication.prove()
     assert {type(error) for error in verdict.failed.values()} == {ProofCutShort}
     assert not verdict.proofs
+
+
+def test_a_scan_that_takes_too_long_is_made_in_several(shop: Shop) -> None:
+    """Of fewer rows each: what one has compared is kept, whatever ends the next."""
+    late: list[bool] = []
+    scans: list[tuple[Buckets, int]] = []
+    measure = Share._measure
+
+    def measured(self: Share, rows: Buckets, *, scan: bool) -> None:
+        before = self._source.total.rows
+        measure(self, rows, scan=scan)
+        scans.append((rows if scan else Buckets((), 0), self._source.total.rows - before))
+
+    def too_long(_: float, __: float, allowed: float) -> bool:
+        return math.isfinite(allowed) and (late.pop(0) if late[1:] else late[0])
+
+    def prove(table: TableName, *answers: bool) -> dict[str, Proof]:
+        """Each answer is for a scan; the last one for all that follow."""
+        late[:] = answers
+        scans.clear()
+        verdict = shop.replication.prove([table])
+        assert verdict.proven, verdict.failed
+        return {proof.copy: proof for proof in verdict.proofs}
+
+    shop.patch.setattr(Share, "_measure", measured)
+    shop.patch.setattr(meter, "too_long", too_long)
+    with shop.patch.context() as patch:
+        patch.setattr(share, "RECORD", -1.0)
+        whole = prove(W, True, True, False)["pg"]
+    assert whole.cover is None
+    assert [len(rows.numbers) for rows, _ in scans] == [16] * 4
+    assert sum(rows for _, rows in scans) == whole.source.rows == whole.figure.rows == 500
+    covers = [record["proofs"][0].get("cover") for record in shop.records(W)[-5:]]
+    assert [len(cover["buckets"]) for cover in covers[:3]] == [16, 32, 48]
+    assert covers[3:] == [None, None], "all of it"
+    assert prove(W, True)["pg"].cover is None, "a bucket alone goes on"
+    assert len(scans) == 64
+    [(rows,)] = shop.bench.sql("select count(*) from u")
+    whole = prove(U, True, True, False)["pg"]
+    assert all(found.within for found, _ in scans)
+    assert 400 < max(measured for _, measured in scans) < 1000
+    assert sum(measured for _, measured in scans) == whole.source.rows == rows
+    whole = prove(U, True)["pg"]
+    assert not any(found.of for found, _ in scans), "through the index in the end"
+    assert (whole.cover, sum(measured for _, measured in scans)) == (None, rows)
+
+    ends = iter([False, False, True])
+
+    def give_way(_: TableMeter) -> None:
+        if next(ends):
+            raise TimeOver
+
+    shop.patch.setattr(TableMeter, "_give_way", give_way)
+    half = prove(W, True, False)["pg"]
+    assert half.cover
+    assert half.cover.rows == Buckets(tuple(range(32)), 64)
+    assert 0 < half.source.rows == half.figure.rows < 500
+
+
+def test_scans_are_judged_while_there_is_time() -> None:
+    judged = {share: meter.too_long(share, 50, 900) for share in (0.0, 0.05, 0.06)}
+    assert judged == {0.0: True, 0.05: True, 0.06: False}
+    assert not meter.too_long(0.0, 40, 900), "too early"
+    assert not meter.too_long(0.2, 300, 900), "too late"
 
 
 def test_a_proof_gives_way_to_others(shop: Shop) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from repl_pipelines.errors import StatementTimeout
 from repl_pipelines.model.coverage import Axis
 from repl_pipelines.model.figures import Figures
-from repl_pipelines.model.selection import Buckets, Selection
+from repl_pipelines.model.selection import Selection
 from repl_pipelines.model.table import Table
 from repl_pipelines.proof.stride import Stride
 from repl_pipelines.sources.contract import Pace
@@ -42,15 +42,16 @@ class Measuring:
         rows = self._query(table, sql.figures(selection, chunk.sql, buckets=buckets))
         return [(g, int(str(n)), int(str(s1 or 0)), int(str(s2 or 0))) for g, n, s1, s2 in rows]
 
-    def paced(self, table: Table, selection: Selection, buckets: int | None, pace: Pace) -> Figures:
+    def paced(
+        self, table: Table, selection: Selection, buckets: int | None, pace: Pace, *, scan: bool
+    ) -> Figures:
         """A scan in chunks of pages; what an index serves, in one statement."""
-        return Figures.gather(self._paced(table, selection, buckets, pace))
+        return Figures.gather(self._paced(table, selection, buckets, pace, scan=scan))
 
     def _paced(
-        self, table: Table, selection: Selection, buckets: int | None, pace: Pace
+        self, table: Table, selection: Selection, buckets: int | None, pace: Pace, *, scan: bool
     ) -> Iterator[Record]:
-        scanned = isinstance(selection, Buckets) and not selection.within
-        pages = self.size(table)[0] if scanned else 0
+        pages = self.size(table)[0] if scan else 0
         stride, first = Stride(min(pages, _FIRST_PAGES) or 1), 0
         while first == 0 or first < pages:
             pace(first / max(pages, 1))
@@ -60,7 +61,7 @@ class Measuring:
             try:
                 yield from self.records(table, selection, buckets, chunk)
             except StatementTimeout:
-                if not scanned or not stride.too_long():
+                if not scan or not stride.too_long():
                     raise
                 continue
             stride.took(time.monotonic() - started)

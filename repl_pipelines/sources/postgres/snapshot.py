@@ -104,10 +104,11 @@ class PostgresSnapshot:
         *,
         buckets: int | None = None,
         pace: Pace | None = None,
+        scan: bool = False,
     ) -> Figures:
         """See `sources.contract.Snapshot`."""
         if pace:
-            return self._measuring.paced(table, selection, buckets, pace)
+            return self._measuring.paced(table, selection, buckets, pace, scan=scan)
         chunks = self._chunks(table, selection)
         scanned = self._sql(table).where(selection) == "true"
 

@@ -68,9 +68,11 @@ class StandbySnapshot:
         *,
         buckets: int | None = None,
         pace: Pace | None = None,
+        scan: bool = False,
     ) -> Figures:
         """See `sources.contract.Measured`."""
-        return self._measuring.paced(table, selection, buckets, pace or (lambda _: None))
+        pace = pace or (lambda _: None)
+        return self._measuring.paced(table, selection, buckets, pace, scan=scan)
 
     def axis(self, table: Table) -> Axis:
         """See `sources.contract.Measured`."""
