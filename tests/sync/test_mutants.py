@@ -1,6 +1,8 @@
 """Each rule of the protocol, taken out of the code: a check notices, where it notices nothing else.
 
-tests/model does the same to the algorithm; here it is done to the code that carries it out.
+tests/model does the same to the algorithm; here it is done to the code that carries it out. Where
+two rules stand in for each other (a TRUNCATE is in the stream and in the catalog), taking out one
+changes nothing that anybody could notice: they are taken out together, and only so (`both`).
 """
 
 from __future__ import annotations

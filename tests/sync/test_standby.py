@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.errors import DeclarationError, SourceUnavailable
+from repl_pipelines.model.selection import Everything
 from repl_pipelines.model.table import Declaration, Deletes, Mode
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.postgres import standby as place
@@ -75,8 +77,7 @@ def caught_up(primary: PostgresServer) -> None:
     """Until the primary knows that the standby has replayed all of its log."""
     with primary.connect() as connection:
         query = "select bool_and(replay_lsn >= pg_current_wal_lsn()) from pg_stat_replication"
-        while connection.execute(query).fetchone() != (True,):
-            time.sleep(0.05)
+        until(connection, query)
 
 
 def reading_from(bench: Bench, standby: str, *declarations: Declaration) -> Replication:
@@ -149,9 +150,50 @@ def refusals(
         with pytest.raises(SourceUnavailable, match="has not replayed all"):
             opened(bench, standby.dsn("shop"))
         connection.execute("select pg_wal_replay_resume()")
+        ended_by_replay(bench, standby)
         connection.execute("select pg_promote()")
     with pytest.raises(DeclarationError, match="is not in recovery"):
         opened(bench, standby.dsn("shop"))
+    with standby_server(standby) as follower:
+        with follower.connect() as connection:
+            until(connection, "select exists (select from pg_stat_wal_receiver)")
+        with pytest.raises(SourceUnavailable, match="follows timeline 2, the source is on 1"):
+            opened(bench, follower.dsn("shop"))
+
+
+def ended_by_replay(bench: Bench, standby: PostgresServer) -> None:
+    """A statement, and a snapshot between two, that stand in the way of what was done since."""
+    source = PostgresSource("shop", bench.dsn, Protection(), standby=standby.dsn("shop"))
+    [table] = source.discover([Declaration("t", mode=Mode.LOG)])
+    sleeping = "select count(*) = 1 from pg_stat_activity where wait_event = 'PgSleep'"
+    with standby.connect() as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute("alter system set max_standby_streaming_delay = 0")
+        connection.execute("select pg_reload_conf()")
+        for asleep in (True, False):
+            view = source.standby(0)
+            assert view
+            with view as snapshot:
+                assert isinstance(snapshot, place.StandbySnapshot)
+                assert snapshot.figures(table, Everything()).total.rows
+                running = pool.submit(snapshot._query, table, f"select pg_sleep({600 * asleep})")
+                if asleep:
+                    until(connection, sleeping)
+                else:
+                    running.result()
+                bench.sql("begin; lock table t in access exclusive mode; commit")
+                [(now,)] = bench.sql("select pg_current_wal_insert_lsn()::text")
+                until(connection, f"select pg_last_wal_replay_lsn() >= '{now}'")
+                if not asleep:
+                    running = pool.submit(snapshot._query, table, "select")
+                with pytest.raises(SourceUnavailable, match="to go on with its replay") as told:
+                    running.result()
+            assert "hot_standby_feedback" in told.value.remedy
+
+
+def until(connection: psycopg.Connection, query: str) -> None:
+    """Until the query's answer is true."""
+    while connection.execute(query.encode()).fetchone() != (True,):
+        time.sleep(0.05)
 
 
 def opened(bench: Bench, standby: str) -> None:
