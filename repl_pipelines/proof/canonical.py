@@ -42,7 +42,7 @@ def duckdb_canonical(column: Column, expression: str | None = None) -> Form:
             text = f"{expression}::VARCHAR"
             return (f"strlen({text})", "':'", text)
         case Family.BOOLEAN:
-            return (f"left({expression}::VARCHAR, 1)",)
+            return (f"CASE WHEN {expression} THEN 't' WHEN NOT {expression} THEN 'f' END",)
         case Family.FLOAT4 | Family.FLOAT8:
             bits = f"lower(hex({expression}::BIT::BLOB))"
             return (f"CASE WHEN isnan({expression}) THEN 'NaN' ELSE {bits} END",)

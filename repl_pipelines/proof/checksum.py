@@ -21,9 +21,9 @@ _ARGUMENTS = 100
 class _Spelling:
     """What the engines write differently.
 
-    digest: the MD5 of the text `{}`, of a type from which numbers are cheap to take
-    halves: from that, the first and the last 64 bits as numbers (signed or not)
-    head:   from that, the first 32 bits as a number that is not negative
+    digest: the MD5 of the text `{0}`, of a type from which numbers are cheap to take
+    halves: from that, `{0}`, the first and the last 64 bits as numbers (signed or not)
+    head:   the first 32 bits of the MD5 of the text `{0}` as a number that is not negative
     fence:  keeps the planner from evaluating a subquery's column once per use
     """
 
@@ -33,19 +33,36 @@ class _Spelling:
     fence: str = ""
 
 
+def _big_endian(number: str) -> str:
+    """DuckDB SQL for a UBIGINT with its bytes in the opposite order: halves change places."""
+    for width, low in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0xFFFFFFFF)):
+        mask = f"{low}::UBIGINT"
+        number = f"((({number} >> {width}) & {mask}) | (({number} & {mask}) << {width}))"
+    return number
+
+
 _POSTGRES = _Spelling(
-    digest="('x' || md5({}))::bit(128)",
-    halves=("{}::bit(64)::bigint", "({} << 64)::bit(64)::bigint"),
-    head="{}::bit(32)::bigint",
+    digest="('x' || md5({0}))::bit(128)",
+    halves=("{0}::bit(64)::bigint", "({0} << 64)::bit(64)::bigint"),
+    head="('x' || left(md5({0}), 8))::bit(32)::bigint",
     fence=" OFFSET 0",
 )
 _SPELLINGS = {
     "postgres": _POSTGRES,
-    "postgres_recoded": replace(_POSTGRES, digest="('x' || md5(convert_to({}, 'UTF8')))::bit(128)"),
+    "postgres_recoded": replace(
+        _POSTGRES,
+        digest="('x' || md5(convert_to({0}, 'UTF8')))::bit(128)",
+        head="('x' || left(md5(convert_to({0}, 'UTF8')), 8))::bit(32)::bigint",
+    ),
     "duckdb": _Spelling(
-        digest="md5({})",
-        halves=("('0x' || left({}, 16))::UBIGINT", "('0x' || right({}, 16))::UBIGINT"),
-        head="('0x' || left({}, 8))::UBIGINT",
+        # A number whose lowest byte is the digest's first. To take the halves from hexadecimal
+        # digits would cost more than the digest.
+        digest="md5_number({0})",
+        halves=(
+            _big_endian("({0} & 18446744073709551615::UHUGEINT)::UBIGINT"),
+            _big_endian("({0} >> 64)::UBIGINT"),
+        ),
+        head="('0x' || left(md5({0}), 8))::UBIGINT",
     ),
 }
 
@@ -68,8 +85,7 @@ def _concat(pieces: Sequence[str]) -> str:
 
 def bucket(dialect: str, text: str, buckets: int) -> str:
     """SQL for the bucket number of a row whose key's (or own) text is `text`."""
-    spelling = _SPELLINGS[dialect]
-    return f"({spelling.head.format(spelling.digest.format(text))} % {buckets})"
+    return f"({_SPELLINGS[dialect].head.format(text)} % {buckets})"
 
 
 def figures_sql(
