@@ -1,0 +1,44 @@
+"""What the catalog says of columns that the log does not: character sets, and what is computed."""
+
+from collections.abc import Callable, Collection, Mapping
+
+from repl_pipelines.model.sql import literal
+from repl_pipelines.model.table import TableName
+from repl_pipelines.sources.mariadb.connection import Connection, rows
+from repl_pipelines.sources.mariadb.values import TOTAL
+
+Decode = Callable[[bytes], str]
+
+_VIRTUAL = """
+select table_schema, table_name, column_name from information_schema.columns
+where is_generated = 'ALWAYS' and extra not like '%STORED%' and (table_schema, table_name) in ({})
+"""
+UTF8 = frozenset({"utf8mb3", "utf8mb4", "ascii"})
+
+
+def virtual(
+    connection: Connection, names: Collection[TableName]
+) -> frozenset[tuple[str, str, str]]:
+    """Schema, table and column of those that are computed when they are read."""
+    if not names:
+        return frozenset()
+    tables = ", ".join(f"({literal(n.schema)}, {literal(n.name)})" for n in names)
+    return frozenset((s, t, c) for s, t, c in rows(connection, _VIRTUAL.format(tables)))
+
+
+def decoders(connection: Connection) -> Mapping[str, Decode]:
+    """By character set, how its texts are decoded; other sets' texts are not told.
+
+    Of sets with one byte a character the server itself is asked for the 256 characters.
+    """
+    every = bytes(range(256)).hex()
+    sets = sorted(TOTAL - UTF8)
+    texts = ", ".join(f"convert(_{charset} x'{every}' using utf8mb4)" for charset in sets)
+    [found] = rows(connection, f"select {texts}")
+    single = {name: _single_byte(str(text)) for name, text in zip(sets, found, strict=True)}
+    return {**dict.fromkeys(UTF8, bytes.decode), **single}
+
+
+def _single_byte(characters: str) -> Decode:
+    table = dict(enumerate(characters))
+    return lambda value: value.decode("latin-1").translate(table)

@@ -1,0 +1,106 @@
+"""Which tables can be read from the log: those whose every change it tells, with their key."""
+
+from collections.abc import Mapping, Sequence
+
+from repl_pipelines.errors import DeclarationError, ReplicationError
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.mariadb.connection import Connection, rows
+from repl_pipelines.sources.mariadb.log.readings import Reading
+
+# What must be set for the log to tell rows, all their columns, and these columns' names.
+_WANTED = {
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    "binlog_row_metadata": "FULL",
+}
+_VERSIONED = """
+select table_schema, table_name from information_schema.tables
+where table_type = 'SYSTEM VERSIONED'
+"""
+Readings = Mapping[TableName, Mapping[str, Reading]]
+
+
+def problems(
+    connection: Connection, source: str, tables: Sequence[Table], readings: Readings
+) -> dict[TableName, ReplicationError]:
+    """Why some of them cannot be read from the log."""
+    problem = _server(connection, source)
+    if problem:
+        return dict.fromkeys((table.name for table in tables), problem)
+    told = _filters(connection)
+    versioned = {TableName(*row) for row in rows(connection, _VERSIONED)}
+    found: dict[TableName, ReplicationError] = {}
+    for table in tables:
+        why = _table(table, readings[table.name], versioned=table.name in versioned)
+        if not told(table.name.schema):
+            why = DeclarationError(
+                f"{table.name}: the server leaves changes of database {table.name.schema!r} out of"
+                " its binary log.",
+                "Take it out of binlog-ignore-db, or into binlog-do-db, and restart the server.",
+            )
+        if why:
+            found[table.name] = why
+    return found
+
+
+def _server(connection: Connection, source: str) -> DeclarationError | None:
+    [(on, *settings)] = rows(
+        connection, f"select @@log_bin, {', '.join(f'@@global.{name}' for name in _WANTED)}"
+    )
+    if not on:
+        return DeclarationError(
+            f"Source {source!r}: the server writes no binary log, which mode log reads.",
+            "Restart it with log_bin = binlog, binlog_format = ROW, binlog_row_image = FULL,"
+            " binlog_row_metadata = FULL.",
+        )
+    wrong = {n: v for (n, w), v in zip(_WANTED.items(), settings, strict=True) if v != w}
+    if not wrong:
+        return None
+    return DeclarationError(
+        f"Source {source!r}: {', '.join(f'{n} is {v}' for n, v in wrong.items())}; the binary log"
+        " does not tell rows whole.",
+        " ".join(f"SET GLOBAL {name} = '{_WANTED[name]}';" for name in wrong)
+        + " and the same in the server's file of settings; sessions that are open keep their own.",
+    )
+
+
+def _filters(connection: Connection) -> "_Filters":
+    [(_, _, done, ignored, *_)] = rows(connection, "show master status")
+    return _Filters(_names(done), _names(ignored))
+
+
+class _Filters:
+    """Which databases are in the log."""
+
+    def __init__(self, done: frozenset[str], ignored: frozenset[str]) -> None:
+        self._done, self._ignored = done, ignored
+
+    def __call__(self, schema: str) -> bool:
+        return schema not in self._ignored and (not self._done or schema in self._done)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for name in text.split(",") if name)
+
+
+def _table(
+    table: Table, readings: Mapping[str, Reading], *, versioned: bool
+) -> DeclarationError | None:
+    if versioned:
+        return DeclarationError(
+            f"{table.name} is system-versioned: the log tells its past rows, too.",
+            "Use mode full or partition.",
+        )
+    if not table.key:
+        return DeclarationError(
+            f"{table.name}: mode log needs a key, and the table has no primary key or unique index"
+            " on columns that are NOT NULL.",
+            "Name the key columns under `key`, or use mode full or partition.",
+        )
+    untold = [n for n in table.key if n in readings and readings[n].decode is None]
+    if untold:
+        return DeclarationError(
+            f"{table.name}: the values of key column {untold[0]!r} are not read from the log.",
+            "Name another key, or use mode full or cursor.",
+        )
+    return None

@@ -1,0 +1,161 @@
+"""The events of a binary log, parsed from the bytes the server sends.
+
+MariaDB documentation, "Replication Protocol": numbers are little-endian; an event is a header of 19
+bytes, its body, and a checksum where the file has them.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+from repl_pipelines.sources.mariadb.log.gtid import Gtid
+
+HEADER = 19
+_HEADER = struct.Struct("<IBIIIH")
+
+
+class Kind(IntEnum):
+    """Events with a meaning for us; all others are in `IGNORED`, or not understood."""
+
+    QUERY = 2
+    STOP = 3
+    ROTATE = 4
+    FORMAT = 15
+    XID = 16
+    TABLE_MAP = 19
+    WRITE = 23
+    UPDATE = 24
+    DELETE = 25
+    XA_PREPARE = 38
+    GTID = 162
+    QUERY_COMPRESSED = 165
+    WRITE_COMPRESSED = 166
+    UPDATE_COMPRESSED = 167
+    DELETE_COMPRESSED = 168
+
+
+# Intvar, rand and user variables (of a statement that follows), heartbeat, annotations, checkpoint,
+# list of GTIDs at the head of a file, start of encryption (the server sends plain events).
+IGNORED = frozenset({5, 13, 14, 27, 160, 161, 163, 164})
+
+# Of a GTID's flags
+STANDALONE = 1  # one statement without COMMIT
+PREPARED_XA = 64
+_GROUP_COMMIT = 2
+
+
+class Malformed(Exception):
+    """Bytes that are not what the documentation says: nothing of the log can be trusted then."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. at: seconds since 1970; end: offset in its file, 0 of an artificial one."""
+
+    kind: int
+    at: int
+    server: int
+    size: int
+    end: int
+    flags: int
+    body: bytes
+    checksum: int
+
+    @property
+    def start(self) -> int:
+        """Where it begins in its file."""
+        return self.end - self.size
+
+
+@dataclass(frozen=True)
+class Begin:
+    """How a transaction begins."""
+
+    gtid: Gtid
+    standalone: bool
+    prepared: bool
+
+    @classmethod
+    def parse(cls, event: Event) -> "Begin":
+        number, domain, flags = struct.unpack_from("<QIB", event.body)
+        gtid = Gtid(domain, event.server, number)
+        return cls(gtid, bool(flags & STANDALONE), bool(flags & PREPARED_XA))
+
+
+def header(data: bytes) -> tuple[int, int, int, int, int, int]:
+    """Seconds, kind, server, size, end, flags."""
+    if len(data) < HEADER:
+        raise Malformed("an event is shorter than its header")
+    return _HEADER.unpack_from(data)
+
+
+def rotation(body: bytes) -> tuple[str, int]:
+    """File and offset that the log goes on with."""
+    (offset,) = struct.unpack_from("<Q", body)
+    return body[8:].decode(), offset
+
+
+def statement(kind: int, body: bytes) -> bytes:
+    """The text of a statement."""
+    _, _, schema, _, status = struct.unpack_from("<IIBHH", body)
+    text = body[13 + status + schema + 1 :]
+    return uncompressed(text) if kind == Kind.QUERY_COMPRESSED else text
+
+
+def xa_name(body: bytes) -> bytes:
+    """The name of the distributed transaction that is prepared."""
+    _, form, first, second = struct.unpack_from("<BIII", body)
+    data = body[13 : 13 + first + second]
+    return xid(form, data[:first], data[first:])
+
+
+def xid(form: int, first: bytes, second: bytes) -> bytes:
+    """One name for a distributed transaction's format, global part and branch."""
+    return b"%d/%s/%s" % (form, first.hex().encode(), second.hex().encode())
+
+
+def packed(data: bytes, at: int) -> tuple[int, int]:
+    """A length-encoded integer and where it ends."""
+    first = data[at]
+    if first < 251:
+        return first, at + 1
+    width = {252: 2, 253: 3, 254: 8}[first]
+    return int.from_bytes(data[at + 1 : at + 1 + width], "little"), at + 1 + width
+
+
+ROWS = {
+    Kind.WRITE: Kind.WRITE,
+    Kind.UPDATE: Kind.UPDATE,
+    Kind.DELETE: Kind.DELETE,
+    Kind.WRITE_COMPRESSED: Kind.WRITE,
+    Kind.UPDATE_COMPRESSED: Kind.UPDATE,
+    Kind.DELETE_COMPRESSED: Kind.DELETE,
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one event. kind: WRITE, UPDATE or DELETE; full: every column is in every image."""
+
+    kind: Kind
+    full: bool
+    data: bytes
+
+    @classmethod
+    def parse(cls, kind: Kind, body: bytes) -> "Rows":
+        """From the body of an event of one of `ROWS`."""
+        count, at = packed(body, 8)
+        size = (count + 7) // 8
+        images = 2 if ROWS[kind] is Kind.UPDATE else 1
+        present = body[at : at + images * size]
+        every = ((1 << count) - 1).to_bytes(size, "little")
+        data = body[at + images * size :]
+        if kind is not ROWS[kind]:
+            data = uncompressed(data)
+        return cls(ROWS[kind], present == every * images, data)
+
+
+def uncompressed(data: bytes) -> bytes:
+    """What log_bin_compress has packed: the length of a length, that length, and zlib's bytes."""
+    return zlib.decompress(data[1 + (data[0] & 7) :])

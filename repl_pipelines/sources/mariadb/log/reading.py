@@ -1,0 +1,145 @@
+"""Mode `log` in one sync: prepared before the snapshot, read after it, anchored for the next."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.contract import Changes
+from repl_pipelines.sources.mariadb.connection import Connection
+from repl_pipelines.sources.mariadb.log import eligible
+from repl_pipelines.sources.mariadb.log.anchor import Anchor, Place
+from repl_pipelines.sources.mariadb.log.columns import decoders, virtual
+from repl_pipelines.sources.mariadb.log.drain import Broken, Drain
+from repl_pipelines.sources.mariadb.log.events import Kind
+from repl_pipelines.sources.mariadb.log.foreign import Reach, reaches
+from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.readings import Reading, reading
+from repl_pipelines.sources.mariadb.log.rows import RowEvents
+from repl_pipelines.sources.mariadb.log.shelf import Shelf
+from repl_pipelines.sources.mariadb.log.spool import Spool, Target
+from repl_pipelines.sources.mariadb.log.stream import LogStream, NotThere
+
+Connect = Callable[[], AbstractContextManager[Connection]]
+_FARTHEST = 2**32  # offset that a reading can no longer begin at
+
+
+@dataclass
+class LogReading:
+    """The log beside one snapshot. anchors: of the tables, once it was read."""
+
+    source: str
+    tables: Sequence[Table]
+    horizons: Mapping[TableName, str]
+    problems: Mapping[TableName, ReplicationError]
+    readings: Mapping[TableName, Mapping[str, Reading]]
+    reaches: Mapping[TableName, Sequence[Reach]]
+    anchors: dict[TableName, Anchor] = field(default_factory=dict[TableName, Anchor])
+
+    @classmethod
+    def prepare(
+        cls,
+        connection: Connection,
+        source: str,
+        tables: Sequence[Table],
+        horizons: Mapping[TableName, str],
+    ) -> "LogReading":
+        """Look at the catalog; before the snapshot.
+
+        A foreign key that is added or dropped from here on is in the log before the snapshot, or it
+        does nothing that the snapshot shows.
+        """
+        names = [table.name for table in tables]
+        computed, characters = virtual(connection, names), decoders(connection)
+        known = {
+            t.name: {
+                c.name: reading(
+                    c, characters, virtual=(t.name.schema, t.name.name, c.name) in computed
+                )
+                for c in t.columns
+            }
+            for t in tables
+        }
+        problems = eligible.problems(connection, source, tables, known)
+        return cls(source, tables, horizons, problems, known, reaches(connection, names))
+
+    def read(
+        self, connect: Connect, position: Position, target: Target
+    ) -> dict[TableName, Changes]:
+        """Read the log up to a snapshot, at `position`."""
+        now = GtidSet.parse(position.token["gtid"])
+        spools: dict[TableName, Spool] = {}
+        live: dict[TableName, Place] = {}
+        for table in self.tables:
+            if table.name in self.problems:
+                continue
+            anchor = Anchor.parse(self.horizons.get(table.name))
+            past = anchor.gtids if anchor else GtidSet()
+            spool = Spool(table, past, self.readings[table.name], target, _broken(anchor, now))
+            spools[table.name] = spool
+            if anchor and not spool.gap:
+                live[table.name] = anchor.place
+        followed = {name: spools[name] for name in live}
+        place = self._drain(connect, position, followed, live, target) if live else None
+        place = place or self._fresh(connect, position, now)
+        if place:
+            self.anchors |= dict.fromkeys(spools, Anchor(now, place))
+        refusals = {name: Changes(problem=error) for name, error in self.problems.items()}
+        return {name: spool.changes() for name, spool in spools.items()} | refusals
+
+    def _drain(
+        self,
+        connect: Connect,
+        position: Position,
+        spools: Mapping[TableName, Spool],
+        places: Mapping[TableName, Place],
+        target: Target,
+    ) -> Place | None:
+        """None where the log does not lead from the copies to the snapshot."""
+        drain = Drain(
+            GtidSet.parse(position.token["gtid"]),
+            position.token["file"],
+            places,
+            spools,
+            RowEvents(spools, self.reaches),
+            Shelf(target.directory),
+        )
+        try:
+            with self._stream(connect) as stream:
+                return drain.run(stream.events(drain.first.file, drain.first.offset))
+        except Broken as why:
+            reason = str(why)
+        except NotThere as why:
+            reason = f"the server has no log from there on: {why}"
+        for spool in spools.values():
+            spool.gap = reason
+        return None
+
+    def _fresh(self, connect: Connect, position: Position, now: GtidSet) -> Place | None:
+        """Where the log goes on behind the snapshot; None where no reading can begin there."""
+        file, offset = position.token["file"], int(position.token["offset"])
+        if offset >= _FARTHEST:
+            return None
+        with self._stream(connect) as stream:
+            try:
+                events = stream.events(file, offset)
+                created = next(event.at for event in events if event.kind == Kind.FORMAT)
+            except (NotThere, StopIteration):
+                return None
+        return Place(file, offset, created, None, now)
+
+    @contextmanager
+    def _stream(self, connect: Connect) -> Iterator[LogStream]:
+        with connect() as connection:
+            yield LogStream(connection, self.source)
+
+
+def _broken(anchor: Anchor | None, now: GtidSet) -> str:
+    """Why the log cannot have all that was said since this anchor; '' if it may."""
+    if anchor is None:
+        return "it was not copied beside the log"
+    if not now.includes(anchor.gtids):
+        return "the server lacks transactions that the copy has: it, or its log, is another one"
+    return ""

@@ -1,0 +1,232 @@
+"""Change rows of one table on their way from the log to local Parquet files.
+
+All versions are kept, in the order of the log. A row whose key changes, in one of its bytes, is a
+delete under the old key and an upsert under the new one.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from repl_pipelines.duck import duckdb_type, parquet_options
+from repl_pipelines.model.column import Column, Policy
+from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.contract import UNKNOWN, Changes
+from repl_pipelines.sources.mariadb.log.events import Kind
+from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.layout import (
+    PADDING,
+    Fields,
+    Layout,
+    Mask,
+    Offsets,
+    Raw,
+    Unreadable,
+)
+from repl_pipelines.sources.mariadb.log.readings import Reading
+from repl_pipelines.sources.mariadb.log.values import gather
+
+_WRITTEN, _DELETED, _BEFORE, _AFTER = range(4)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where files go, the session that writes them, and the number of each table's batch."""
+
+    directory: Path
+    session: duckdb.DuckDBPyConnection
+    batches: Mapping[TableName, int]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A transaction as its rows tell of it. position: as `Position.order`; at: seconds."""
+
+    position: int
+    at: int
+
+
+@dataclass
+class Spool:
+    """One table's change rows.
+
+    past:    what its copy has; readings: how to read its columns, by name
+    gap:     why they are not all, '' while they are
+    """
+
+    table: Table
+    past: GtidSet
+    readings: Mapping[str, Reading]
+    target: Target
+    gap: str = ""
+    parts: list[Path] = field(default_factory=list[Path])
+    rows: int = 0
+    incomplete: bool = False
+    misfits: Counter[str] = field(default_factory=Counter[str])
+    size: int = 0
+    _layout: Layout | None = None
+    _taken: int = 0  # changes so far: the sequence
+    _data: bytearray = field(default_factory=bytearray)
+    _ends: "array[int]" = field(default_factory=lambda: array("q"))
+    _kinds: bytearray = field(default_factory=bytearray)
+    _stamps: list[Stamp] = field(default_factory=list[Stamp])
+
+    def add(self, layout: Layout, kind: Kind, rows: bytes, stamp: Stamp) -> None:
+        """Take the rows of one event."""
+        if self.gap:
+            return
+        if layout != self._layout:
+            self.flush()
+            self._layout = layout
+        self._data += rows
+        self._ends.append(len(self._data))
+        self._kinds.append(kind)
+        self._stamps.append(stamp)
+        self.size = len(self._data)
+
+    def changes(self) -> Changes:
+        """All that was written."""
+        self.flush()
+        return Changes(tuple(self.parts), self.rows, self.incomplete, self.gap, dict(self.misfits))
+
+    def flush(self) -> None:
+        """Decode what has been added and hand it on."""
+        if self._layout and self._kinds and not self.gap:
+            try:
+                self._decode(self._layout)
+            except Unreadable as why:
+                self.gap = str(why)
+        self._data, self._ends = bytearray(), array("q")
+        self._kinds, self._stamps, self.size = bytearray(), [], 0
+
+    def _decode(self, layout: Layout) -> None:
+        data = bytes(self._data) + PADDING
+        at, roles, event = self._images(layout, data)
+        raw = np.frombuffer(data, np.uint8)
+        fields = dict(zip(layout.names, layout.walk(raw, at), strict=True))
+        changed = self._taken - 1 + np.cumsum(roles != _AFTER)
+        self._taken = int(changed[-1]) + 1
+        images = _Images(layout, fields, raw, 2 * changed + (roles != _BEFORE), event)
+        before, after = roles == _BEFORE, roles == _AFTER
+        gone = roles == _DELETED
+        gone[before] = images.moved(self.table.key, before, after)
+        self._hand_on(images, gone, deletes=True)
+        self._hand_on(images, (roles == _WRITTEN) | after, deletes=False)
+
+    def _images(self, layout: Layout, data: bytes) -> tuple[Offsets, Raw, Offsets]:
+        """Where each image of a row begins, what it is, and the number of its event."""
+        starts, roles, counts = list[int](), list[npt.NDArray[np.uint8]](), list[int]()
+        begin = 0
+        for end, kind in zip(self._ends, self._kinds, strict=True):
+            found = layout.starts(data, begin, end)
+            starts += found
+            counts.append(len(found))
+            role = np.full(len(found), _WRITTEN if kind == Kind.WRITE else _DELETED, np.uint8)
+            if kind == Kind.UPDATE:
+                role[0::2], role[1::2] = _BEFORE, _AFTER
+            roles.append(role)
+            begin = end
+        events = np.repeat(np.arange(len(counts)), counts)
+        return np.array(starts, np.int64), np.concatenate(roles), events
+
+    def _hand_on(self, images: "_Images", which: Mask, *, deletes: bool) -> None:
+        count = int(which.sum())
+        if not count:
+            return
+        columns: dict[str, Any] = {}
+        unknown: list[int] = []
+        for column in self.table.columns:
+            reading = self.readings[column.name]
+            told = column.name in images.fields and reading.decode is not None
+            if told and (not deletes or column.name in self.table.key):
+                columns[column.name] = reading.array(*images.of(column.name, which))
+            elif not deletes:
+                unknown.append(column.ordinal)
+        stamps = [self._stamps[n] for n in images.event[which]]
+        columns["_rp_op"] = pa.array(["d" if deletes else "u"] * count, pa.string())
+        columns["_rp_batch"] = pa.array(
+            np.full(count, self.target.batches.get(self.table.name, 0), np.int64)
+        )
+        columns["_rp_seq"] = pa.array(images.sequence[which])
+        columns["_rp_position"] = pa.array([s.position for s in stamps], pa.int64())
+        columns["_rp_time"] = pa.array(
+            [s.at * 1_000_000 for s in stamps], pa.timestamp("us", "UTC")
+        )
+        if unknown:
+            self.incomplete = True
+            columns[UNKNOWN] = pa.array([unknown] * count, pa.list_(pa.int32()))
+        self._write(pa.table(columns), count)
+
+    def _write(self, rows: Any, count: int) -> None:
+        """Append rows as a file in lake types."""
+        path = self.target.directory / f"{uuid4().hex}.parquet"
+        names = set(rows.column_names)
+        session = self.target.session
+        values = [
+            f"{self.readings[c.name].value if c.name in names else _nothing(c)} AS {quote(c.name)}"
+            for c in self.table.columns
+        ]
+        stamps = [quote(name) for name in rows.column_names if name.startswith("_rp_")]
+        query = f"SELECT {', '.join([*values, *stamps])} FROM rows"
+        session.register("rows", rows)
+        try:
+            self._count_misfits([name for name in self.readings if name in names])
+            options = parquet_options(self.table.columns)
+            session.execute(f"COPY ({query}) TO {literal(str(path))} ({options})")
+            self.parts.append(path)
+            self.rows += count
+        except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
+            self.gap = f"a value of the log cannot be read: {str(error).splitlines()[0]}"
+        finally:
+            session.unregister("rows")
+
+    def _count_misfits(self, names: Sequence[str]) -> None:
+        unfit = {name: m for name in names if (m := self.readings[name].misfit)}
+        if not unfit:
+            return
+        counts = ", ".join(f"count(*) FILTER (WHERE {m})" for m in unfit.values())
+        found = self.target.session.execute(f"SELECT {counts} FROM rows").fetchone() or ()
+        for name, count in zip(unfit, found, strict=True):
+            if count and self.table.column(name).policy is not Policy.NULL:
+                self.gap = f"column {name!r} had values without a place in its lake type"
+            elif count:
+                self.misfits[name] += count
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images of rows, in the log's order. event: the number of each one's event."""
+
+    layout: Layout
+    fields: Mapping[str, Fields]
+    raw: Raw
+    sequence: Offsets
+    event: Offsets
+
+    def of(self, name: str, which: Mask) -> tuple[Any, Fields, Raw]:
+        shape = self.layout.shapes[self.layout.names.index(name)]
+        return shape, self.fields[name].pick(which), self.raw
+
+    def moved(self, key: Sequence[str], before: Mask, after: Mask) -> Mask:
+        """Of the updates, those that changed a byte of the key."""
+        found = np.zeros(int(before.sum()), np.bool_)
+        for name in key:
+            if name in self.fields:
+                one, other = (gather(self.fields[name].pick(m), self.raw) for m in (before, after))
+                found |= pc.call_function("not_equal", [one, other]).to_numpy(zero_copy_only=False)
+        return found
+
+
+def _nothing(column: Column) -> str:
+    return f"CAST(NULL AS {duckdb_type(column.lake_type)})"

@@ -1,0 +1,304 @@
+"""MariaDB's binary log, read by itself: what it tells, and that it is noticed if it tells less."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from repl_pipelines.errors import DeclarationError
+from repl_pipelines.model.table import TableName
+from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sources.mariadb.log import rows as row_events
+from repl_pipelines.sources.mariadb.log.anchor import Anchor
+from repl_pipelines.sources.mariadb.log.gtid import Gtid, GtidSet
+from repl_pipelines.sources.mariadb.log.statements import concerned, plain
+from tests.servers import mariadb_server
+from tests.sources.binlogs import Binlog
+
+ITEMS = "create table items (id int primary key, name varchar(50), unique (name))"
+
+
+@pytest.fixture
+def binlog(mariadb_database: Address, tmp_path: Path) -> Iterator[Binlog]:
+    binlog = Binlog(mariadb_database, tmp_path)
+    yield binlog
+    binlog.close()
+
+
+@pytest.fixture
+def items(binlog: Binlog) -> Binlog:
+    binlog.sql(ITEMS, "insert into items select seq, concat('n', seq) from seq_1_to_20")
+    binlog.copy()
+    return binlog
+
+
+def test_a_position_is_a_set() -> None:
+    here = GtidSet.parse("0-1-1042,7-2-15")
+    assert here == GtidSet.parse(" 7-2-15, 0-1-1042")
+    assert here != GtidSet.parse("0-3-1042,7-2-15")
+    assert here.holds(Gtid(0, 9, 1042))
+    assert not here.holds(Gtid(0, 1, 1043))
+    assert not here.holds(Gtid(1, 1, 1))
+    assert here.includes(GtidSet.parse("0-1-999"))  # as texts, it would be the greater one
+    assert not here.includes(GtidSet.parse("0-1-1042,8-1-1"))
+    assert here.with_next(Gtid(7, 2, 16)) == GtidSet.parse("0-1-1042,7-2-16")
+    assert GtidSet.parse("") == GtidSet()
+
+
+def test_all_kinds_of_changes_arrive_in_their_order(items: Binlog) -> None:
+    items.follow("insert into items values (30, null), (31, '')", "delete from items where id = 1")
+    items.follow(
+        "begin",
+        "update items set name = 'x' where id = 2",
+        "update items set id = 102 where id = 2",
+        "savepoint a",
+        "delete from items where id > 10",
+        "rollback to a",
+        "delete from items where id = 3",
+        "insert into items values (3, 'again')",
+        "replace into items values (4, 'n5')",
+        "insert into items values (6, 'y') on duplicate key update name = 'z'",
+        "commit",
+        "begin",
+        "delete from items",
+        "rollback",
+    )
+    told = [(kind, key) for kind, key, _ in items.history["items"]]
+    assert told[:6] == [("u", "2"), ("d", "2"), ("u", "102"), ("d", "3"), ("u", "3"), ("d", "4")]
+    items.follow("update items set id = id + 1000 order by id desc")
+    items.follow("update items set id = id - 1000 order by id", "update items set name = name")
+    assert items.follow()["items"].rows == 0
+
+
+def test_a_log_goes_on_in_other_files(items: Binlog) -> None:
+    items.follow("flush binary logs", "delete from items where id = 1", "flush binary logs")
+    [anchor] = map(Anchor.parse, items.horizons.values())
+    assert anchor
+    assert anchor.place.seal is None  # in the newest file, though nothing of ours is there
+    items.follow()
+    items.follow("flush binary logs", "flush binary logs", "delete from items where id = 2")
+
+
+def test_what_is_read_again_is_left_out(items: Binlog) -> None:
+    """A sync that died, and one table that is behind another."""
+    items.sql("create table others (id int primary key)")
+    before = dict(items.horizons)
+    items.copy()
+    behind = {**items.horizons, **before}
+    items.follow("insert into others values (1)", "delete from items where id = 1")
+    found = items.read(horizons=behind)
+    assert {name: (changes.gap, changes.rows) for name, changes in found.items()} == {
+        "items": ("", 1),
+        "others": ("", 1),
+    }
+    assert {name: changes.rows for name, changes in items.read().items()} == {
+        "items": 0,
+        "others": 0,
+    }
+
+
+def test_a_distributed_transaction_counts_when_it_is_committed(items: Binlog) -> None:
+    items.follow(
+        "xa start 'a'", "insert into items values (90, 'a')", "xa end 'a'", "xa prepare 'a'"
+    )
+    items.session.close()
+    items.session = items.connect()
+    items.follow("insert into items values (91, 'b')", "flush binary logs")
+    items.follow("xa start 'b','2'", "update items set name = 'c' where id = 91", "xa end 'b','2'")
+    items.follow("xa prepare 'b','2'", "xa rollback 'b','2'")
+    items.follow("xa commit 'a'", "update items set name = 'late' where id = 90")
+    assert [row[:2] for row in items.history["items"]] == [("u", "90"), ("u", "90")]
+    items.follow("xa start 'c'", "delete from items where id = 1", "xa end 'c'")
+    items.follow("xa commit 'c' one phase")
+    items.sql("xa start 'd'", "delete from items where id = 2", "xa end 'd'", "xa prepare 'd'")
+    items.copy()
+    assert items.gaps("xa commit 'd'")["items"].startswith("a distributed transaction began before")
+
+
+def test_a_large_transaction_is_read_piece_by_piece(
+    items: Binlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_events, "CHUNK_BYTES", 100_000)
+    found = items.follow("insert into items select seq, repeat('x', 40) from seq_1000_to_1000")
+    assert len(found["items"].parts) == 1
+    found = items.follow(
+        "begin",
+        "insert into items select seq, concat(seq, repeat('x', 30)) from seq_2000_to_20000",
+        "update items set id = -id where id > 15000",
+        "commit",
+    )
+    assert len(found["items"].parts) > 8
+    assert found["items"].rows == 18001 + 2 * 5000
+
+
+@pytest.mark.parametrize(
+    ("statements", "why"),
+    [
+        (["truncate items"], "it was altered"),
+        (["alter table items modify name varchar(60)"], "it was altered"),
+        (["rename table items to others", "rename table others to items"], "it was altered"),
+        (["drop table items", ITEMS], "it was altered"),
+        (["set binlog_format = statement", "delete from items"], "as a statement"),
+        (["set binlog_row_image = minimal", "delete from items where id = 1"], "logged in part"),
+        (["set binlog_row_image = noblob", "update items set id = -id"], ""),
+        (["create index more on items (name, id)", "analyze table items"], ""),
+        (["create table other (items int)", "drop table other"], "it was altered"),
+        (["create temporary table items (id int)", "drop temporary table items"], ""),
+        (["create table others as select * from items", "drop table others"], ""),
+    ],
+)
+def test_what_the_log_does_not_tell_row_by_row_is_noticed(
+    items: Binlog, statements: list[str], why: str
+) -> None:
+    gap = items.gaps(*statements)["items"]
+    assert why in gap
+    assert bool(gap) == bool(why)
+    items.sql("set binlog_format = row", "set binlog_row_image = full")
+    items.copy()
+    items.follow("insert into items values (80, 'n80')")
+
+
+@pytest.mark.parametrize(
+    ("statement", "concerns"),
+    [
+        ("/* an app */ ALTER /*!100 ONLINE */ TABLE `shop`.`items` ADD c INT", "items"),
+        ('-- x\n# y\nTRUNCATE "items"', "items"),
+        ("DROP TABLE IF EXISTS `a`,`ITEMS` /* generated by server */", "items"),
+        ("ALTER TABLE others ADD COLUMN `it``ems` int", ""),
+        ("ALTER TABLE others DROP FOREIGN KEY f", "items lines"),
+        ("DROP DATABASE `shop`", "items lines"),
+        ("DROP DATABASE items", ""),
+        ("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `items`", ""),
+        ("CREATE UNIQUE INDEX i ON items (id)", ""),
+        (
+            "CREATE OR REPLACE DEFINER=`root`@`%` TRIGGER t BEFORE INSERT ON items FOR EACH ROW x",
+            "",
+        ),
+        ("CREATE DEFINER=root@localhost PROCEDURE p() DELETE FROM items", ""),
+        ("GRANT ALL ON items TO joe", ""),
+        ("FLUSH TABLES items", ""),
+        ("INSERT INTO others VALUES (1)", "items lines"),
+        ("/*!50003 DELETE FROM others */", "items lines"),
+        ("CALL p()", "items lines"),
+        ("ROLLBACK TO `a`", "items lines"),
+        ("SAVEPOINT `a`", ""),
+        ("XA END X'61',X'',1", ""),
+    ],
+)
+def test_statements_concern_the_tables_that_they_may_change(statement: str, concerns: str) -> None:
+    tables = {TableName("shop", "items"), TableName("shop", "lines")}
+    _, found = concerned(plain(statement.encode()), tables)
+    assert sorted(table.name for table in found) == concerns.split()
+
+
+def test_rows_that_a_foreign_key_changes_are_known_to_be_untold(binlog: Binlog) -> None:
+    binlog.sql(
+        "create table grand (id int primary key, x int)",
+        "create table parent (id int primary key, g int, x int, foreign key (g) references grand"
+        " (id) on delete cascade)",
+        "create table child (id int primary key, p int, foreign key (p) references parent (id)"
+        " on delete set null on update cascade)",
+        "create table strict (id int primary key, p int, foreign key (p) references parent (id))",
+        "insert into grand values (1, 0), (2, 0)",
+        "insert into parent values (10, 1, 0), (20, 2, 0), (30, 2, 0)",
+        "insert into child values (100, 10), (200, 20)",
+    )
+    binlog.copy()
+    binlog.follow(
+        "update grand set x = 1", "update parent set x = 1", "delete from child where id=1"
+    )
+    binlog.follow("insert into strict values (1, 30)", "update child set id = 101 where id = 100")
+    told = "a foreign key to"
+    gaps = binlog.gaps("update parent set id = 21 where id = 20")
+    assert {name: told in gap for name, gap in gaps.items()} == {
+        "grand": False,
+        "parent": False,
+        "child": True,
+        "strict": False,
+    }
+    gaps = binlog.gaps("delete from grand where id = 1")
+    assert {name for name, gap in gaps.items() if told in gap} == {"parent", "child"}
+    gaps = binlog.gaps("alter table parent drop foreign key parent_ibfk_1")
+    assert all(gap for gap in gaps.values())
+
+
+def test_what_keeps_a_table_out_of_the_log_is_said(
+    binlog: Binlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binlog.sql(
+        "create table free (v int)",
+        "create table past (id int primary key) with system versioning",
+        "create table odd (f float primary key, v char(3) character set gbk)",
+        "create table fine (id int primary key)",
+    )
+    found = binlog.read()
+    problems = {name: changes.problem for name, changes in found.items() if changes.problem}
+    assert set(problems) == {"free", "past"}
+    assert all(isinstance(problem, DeclarationError) for problem in problems.values())
+    binlog.sql(
+        "set @kept = @@global.binlog_row_metadata", "set global binlog_row_metadata = minimal"
+    )
+    try:
+        [problem] = {str(changes.problem) for changes in binlog.read().values()}
+        assert "binlog_row_metadata is MINIMAL" in problem
+        assert "SET GLOBAL binlog_row_metadata = 'FULL';" in problem
+    finally:
+        binlog.sql("set global binlog_row_metadata = @kept")
+
+
+def test_compressed_events_are_read(items: Binlog) -> None:
+    items.sql("set global log_bin_compress = 1", "set global log_bin_compress_min_len = 10")
+    try:
+        items.session.close()
+        items.session = items.connect()
+        items.follow(
+            "insert into items select seq, concat('longer', seq) from seq_1000_to_2000",
+            "update items set name = concat(name, 'x') where id > 1500",
+            "delete from items where id < 1200",
+            "create index i on items (id, name)",
+        )
+    finally:
+        items.sql("set global log_bin_compress = 0")
+
+
+def test_another_log_is_noticed(tmp_path: Path) -> None:
+    """Purged, made anew, of another server, or of one that was killed."""
+    with mariadb_server() as server:
+        binlog = Binlog(server.create_database("shop"), tmp_path)
+
+        def again(*statements: str) -> None:
+            binlog.sql(*statements)
+            binlog.copy()
+            binlog.follow("update items set name = md5(rand())")
+
+        again(ITEMS, "insert into items select seq, seq from seq_1_to_9")
+        [(newest, *_)] = binlog.sql("flush binary logs", "show master status")
+        while len(binlog.sql(f"purge binary logs to '{newest}'", "show binary logs")) > 1:
+            time.sleep(0.1)  # the server still needs the older one for a moment
+        assert binlog.gaps("flush tables")["items"].startswith("the server has no log from there")
+        again()
+        assert binlog.gaps("reset master")["items"].startswith("the server lacks transactions")
+        again()
+        # The same file, at the same place, after as many transactions, but of other ones.
+        horizons = dict(binlog.horizons)
+        binlog.sql("reset master")
+        for number in range(20):
+            binlog.sql(f"update items set name = {number} where id = 2")
+        gap = binlog.read(horizons=horizons)["items"].gap
+        assert gap in {
+            "the server, or its log, is another one",
+            "the log is not the one that it was copied beside",
+        }
+        again()
+        server.kill9()
+        server.start()
+        binlog.reconnect()
+        assert binlog.gaps()["items"].startswith("the server had a crash while it wrote")
+        again()
+        server.restart()
+        binlog.reconnect()
+        binlog.follow("delete from items where id = 3")
+        binlog.close()
