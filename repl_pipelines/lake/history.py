@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from repl_pipelines.errors import HistoryGap
-from repl_pipelines.lake.journal import Dated
+from repl_pipelines.lake.journal import Published
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.table import RETENTION
 from repl_pipelines.model.entry import Action, Entry
@@ -27,7 +27,7 @@ class History:
 
     lake: Lake
     table: Table
-    entries: Sequence[Dated]
+    entries: Sequence[Published]
 
     @classmethod
     def read(cls, lake: Lake, table: Table) -> "History":
@@ -38,7 +38,7 @@ class History:
 
         Run it in `Lake.session()`. Raises HistoryGap where the lake cannot say.
         """
-        entries = [dated.entry for dated in self.entries]
+        entries = [one.entry for one in self.entries]
         until = [entry for entry in entries if _moment(entry, moment) <= moment]
         if not until:
             raise HistoryGap(
@@ -64,7 +64,7 @@ class History:
         `_rp_op` is `d` where it was deleted; `_rp_position` and `_rp_time` are of the commit.
         """
         recent = datetime.now(UTC) - retention
-        files = [path for dated in self.entries if dated.at > recent for path in dated.entry.files]
+        files = [path for one in self.entries if one.at > recent for path in one.entry.files]
         where = " AND ".join(
             f"{quote(name)}::VARCHAR = {literal(text)}" for name, text in sorted(key.items())
         )

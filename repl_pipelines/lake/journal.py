@@ -46,18 +46,11 @@ class Keep:
 
 @dataclass(frozen=True)
 class Published:
-    """An entry and the sync that published it."""
+    """An entry, the sync that published it, and when."""
 
     sync: int
     entry: Entry
-
-
-@dataclass(frozen=True)
-class Dated:
-    """An entry and when it was published."""
-
     at: datetime
-    entry: Entry
 
 
 class Journal:
@@ -148,10 +141,9 @@ class Journal:
         if handle is None:
             return {}
         found = self._read(handle, 0, rows.NEWEST)
-        published = (Published(record["sync"], rows.entry(record)) for record in found)
-        return {(one.entry.table, one.entry.partition): one for one in published}
+        return {(one.entry.table, one.entry.partition): one for one in map(_published, found)}
 
-    def of_table(self, table: TableName) -> list[Dated]:
+    def of_table(self, table: TableName) -> list[Published]:
         """All entries about a table as a whole that the journal still holds, oldest first."""
         handle = self._log.open()
         if handle is None:
@@ -160,7 +152,7 @@ class Journal:
             f"SELECT * FROM journal WHERE table_schema = {literal(table.schema)}"
             f" AND table_name = {literal(table.name)} AND partition IS NULL"
         )
-        return [Dated(r["finished"], rows.entry(r)) for r in self._read(handle, 0, query)]
+        return list(map(_published, self._read(handle, 0, query)))
 
     def heads(self) -> dict[tuple[TableName, str | None], Entry]:
         """The newest entry of each table (partition None), and of each partition."""
@@ -217,6 +209,10 @@ class Journal:
             session.execute(f"COPY journal TO {literal(str(local))} (FORMAT parquet)")
             self._store.put_file(local, f"{self._log.location}/{path}")
             return LakeFile(path, local.stat().st_size, len(records), "")
+
+
+def _published(record: dict[str, Any]) -> Published:
+    return Published(record["sync"], rows.entry(record), record["finished"])
 
 
 def _number(file: LakeFile) -> int:

@@ -164,7 +164,7 @@ class DuckDBReplica:
         session.execute("BEGIN")
         changed, rows = duckdb_merge.correct(session, lake, correction)
         record = {correction.table.name: replace(before, rows=rows)}
-        write_state(session, self.replication, state.sync, run, record)
+        write_state(session, self.replication, state, run, record)
         session.execute("COMMIT")
         session.execute(f"CHECKPOINT {CATALOG}")
         session.execute(f"DETACH {CATALOG}")
@@ -192,7 +192,7 @@ class DuckDBReplica:
             before = state.tables.get(step.table.name)
             rows = duckdb_merge.merge(session, lake, step, number, before.rows if before else 0)
             records[step.table.name] = Held(news.sync, duckdb_merge.shape(step.table), rows)
-        write_state(session, self.replication, news.sync, run, records)
+        write_state(session, self.replication, news, run, records)
         reach("replica.merged")
         session.execute("COMMIT")
         session.execute(f"CHECKPOINT {CATALOG}")

@@ -8,7 +8,7 @@ import duckdb
 from repl_pipelines.errors import ForeignReplica
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import TableName
-from repl_pipelines.replicas.news import Held, State
+from repl_pipelines.replicas.news import Held, News, State
 
 STATE_SCHEMA = "_repl_pipelines"
 # The name under which a session attaches the file that it reads or writes.
@@ -30,8 +30,10 @@ def read_state(session: duckdb.DuckDBPyConnection, replication: str, place: str)
             f"{place} holds tables, but no state of a replication.",
             "Give the replica another name or directory; this file is somebody else's.",
         )
-    row = session.execute(f"SELECT replication, sync FROM {schema}.state").fetchone()
-    owner, sync = row or ("", 0)
+    row = session.execute(f"SELECT * FROM {schema}.state").fetchone()
+    names = [column[0] for column in session.description or ()]
+    state = dict(zip(names, row or (), strict=False))
+    owner = state.get("replication", "")
     if owner != replication:
         raise ForeignReplica(
             f"{place} belongs to replication {owner!r}, not to {replication!r}.",
@@ -40,25 +42,26 @@ def read_state(session: duckdb.DuckDBPyConnection, replication: str, place: str)
     tables = session.execute(
         f"SELECT schema_name, table_name, sync, shape, rows FROM {schema}.tables"
     ).fetchall()
-    return State(
-        sync, {TableName(s, t): Held(*rest) for s, t, *rest in tables if (s, t) in existing}
-    )
+    held = {TableName(s, t): Held(*rest) for s, t, *rest in tables if (s, t) in existing}
+    # An earlier version's has no column `published`.
+    return State(state.get("sync", 0), held, state.get("published"))
 
 
 def write_state(
     session: duckdb.DuckDBPyConnection,
     replication: str,
-    sync: int,
+    now: News | State,
     run: str,
     records: Mapping[TableName, Held],
 ) -> None:
-    """Record `sync` for the replica and what it now holds; part of the rows' transaction."""
+    """Record where the replica stands and what it now holds; part of the rows' transaction."""
     schema = f"{CATALOG}.{quote(STATE_SCHEMA)}"
     session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     session.execute(
         f"CREATE OR REPLACE TABLE {schema}.state AS SELECT {literal(replication)} AS replication,"
-        f" {sync}::BIGINT AS sync, {literal(run)} AS run,"
-        f" {literal(datetime.now(UTC).isoformat())}::TIMESTAMPTZ AS applied_at"
+        f" {now.sync}::BIGINT AS sync, {literal(run)} AS run, $1::TIMESTAMPTZ AS applied_at,"
+        " $2::TIMESTAMPTZ AS published",
+        [datetime.now(UTC), now.published],
     )
     session.execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.tables (schema_name VARCHAR, table_name VARCHAR,"

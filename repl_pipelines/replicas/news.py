@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from repl_pipelines.errors import ForeignReplica, LakeDamaged
+from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.lake.journal import Published
 from repl_pipelines.model.entry import Action, Entry, Sync
 from repl_pipelines.model.table import Table, TableName
@@ -31,10 +32,15 @@ class Held:
 
 @dataclass(frozen=True)
 class State:
-    """The sync a replica stands at and the tables it holds."""
+    """The sync a replica stands at and the tables it holds.
+
+    published: when that sync was, by which another one of its number is told; None: an earlier
+    version wrote the state
+    """
 
     sync: int
     tables: Mapping[TableName, Held]
+    published: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -58,44 +64,42 @@ class Journal(Protocol):
 
 @dataclass(frozen=True)
 class News:
-    """One consistent reading of the journal. expired: it no longer reaches back far enough."""
+    """One consistent reading of the journal.
+
+    sync, published: the newest one, and when it was published; expired: the journal no longer
+    reaches back far enough
+    """
 
     sync: int
+    published: datetime | None
     heads: Mapping[TableName, Entry]
     pending: Mapping[TableName, Sequence[tuple[int, Entry]]]
     expired: bool = False
 
     @classmethod
     def read(cls, journal: Journal, states: Sequence[State], tables: Sequence[Table]) -> "News":
-        """What was published after the oldest of `states`, as far as `tables` are concerned."""
+        """What was published after the oldest of `states`, as far as `tables` are concerned.
+
+        Raises LakeDamaged where the journal does not have the syncs that they stand at.
+        """
         # First the heads: what is published in between is then pending too, and applied over them.
         published = journal.newest().values()
-        last = max((one.sync for one in published), default=0)
+        times = {one.sync: one.at for one in published}
+        syncs = _since(journal, states, tables, max(times, default=0))
+        times |= {sync.number: sync.finished for sync in syncs or ()}
         for state in states:
-            if state.sync > last:
-                raise ForeignReplica(
-                    f"The replica stands at sync {state.sync}, but the lake's newest is {last}:"
-                    " it was filled from another lake, or the lake was made anew.",
-                    "Remove the replica to have it filled from this lake, or name the right lake.",
-                )
-        names = {table.name for table in tables}
-        heads = [one.entry for one in published]
-        held = [h.sync for state in states for name, h in state.tables.items() if name in names]
-        expired = False
-        try:
-            syncs = journal.since(min(held, default=last))
-        except LakeDamaged:
-            syncs, expired = list[Sync](), True
+            _check(state, times)
         pending: dict[TableName, list[tuple[int, Entry]]] = {}
-        for sync in syncs:
+        for sync in syncs or ():
             for entry in sync.entries:
                 pending.setdefault(entry.table, []).append((sync.number, entry))
-                heads.append(entry)
+        heads = [one.entry for one in published]
+        heads += [entry for own in pending.values() for _, entry in own]
         newest: dict[TableName, Entry] = {}
         for entry in sorted(heads, key=lambda e: (e.batch, e.version)):
             newest[entry.table] = entry
-        number = max([last, *(sync.number for sync in syncs)])
-        return cls(number, newest, pending, expired)
+        number = max(times, default=0)
+        return cls(number, times.get(number), newest, pending, expired=syncs is None)
 
     def step(self, table: Table, held: Held | None, shape: str) -> Step | None:
         """The way of one table; None while the lake has no rows of this shape yet."""
@@ -119,3 +123,31 @@ class News:
             keys = tuple(sorted({entry.partition or "" for entry in entries}))
             return Step(table, Way.PARTITIONS, head.version, partitions=keys, changed=changed)
         return Step(table, Way.RELOAD, head.version)
+
+
+def _since(
+    journal: Journal, states: Sequence[State], tables: Sequence[Table], last: int
+) -> Sequence[Sync] | None:
+    """All that was published after the oldest state, and what that one stands at; None: expired."""
+    names = {table.name for table in tables}
+    held = [h.sync for state in states for name, h in state.tables.items() if name in names]
+    first = min([*held, *(state.sync for state in states if state.sync)], default=last)
+    try:
+        return journal.since(first - 1 if first < last else last)
+    except LakeDamaged:
+        return None
+
+
+def _check(state: State, times: Mapping[int, datetime]) -> None:
+    """A journal without its newest commits looks as it did before they were made: not to us."""
+    found, last = times.get(state.sync), max(times, default=0)
+    if state.sync <= last and (not state.published or not found or found == state.published):
+        return
+    ours = f"sync {state.sync}" + (f", published at {state.published}" if state.published else "")
+    theirs = f"ends at {last}" if state.sync > last else f"has another one, of {found}"
+    raise LakeDamaged(
+        f"The replica stands at {ours}, and the lake's journal {theirs}: the journal has lost its"
+        " newest commits, or the replica was filled from another lake.",
+        "Name the right lake. If it is: run a sync, which publishes anew what the tables' own logs"
+        " hold, and remove the replica to have it filled anew.",
+    )

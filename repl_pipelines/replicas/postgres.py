@@ -81,7 +81,7 @@ class PostgresReplica:
             with connection.transaction():
                 changed, rows = correct(connection, correction, stage)
                 record = Record(table.name, shape(table), rows)
-                write_state(connection, self.replication, state.sync, run, [record])
+                write_state(connection, self.replication, state, run, [record])
         return changed
 
     @contextmanager
@@ -115,7 +115,7 @@ class PostgresReplica:
                     merging = qualified(merge.step.table.name)
                     merge.carry_out()
                 records = [merge.record() for merge in merges]
-                write_state(connection, self.replication, news.sync, run, records)
+                write_state(connection, self.replication, news, run, records)
                 reach("replica.merged")
         except psycopg.errors.LockNotAvailable as error:
             raise locked(connection, merging, self.name) from error

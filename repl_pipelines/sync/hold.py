@@ -70,7 +70,7 @@ def recorded(scope: Scope, heads: Heads) -> Recorded:
         for key in wanted or () if whole else ():
             if whole and (table.name, key) not in heads:  # looked at, and found without rows
                 entry = replace(whole.entry, partition=key, figure=Figure())
-                found.append((table, Published(whole.sync, entry)))
+                found.append((table, replace(whole, entry=entry)))
     return found
 
 
@@ -110,7 +110,7 @@ def _strays(
         for key in strays:
             entry = replace(whole.entry, partition=key, figure=Figure())
             figures = Figures({key: groups[key]})
-            published = Published(whole.sync, entry)
+            published = replace(whole, entry=entry)
             proofs.append(_proof(table, name, published, figures, time.monotonic()))
     return proofs
 

@@ -6,36 +6,61 @@ from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import Action, Entry
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sync.sides import Heads
 from repl_pipelines.sync.work import Past
 
 
 class Published:
     """The journal as it was when first asked; the tables' logs are looked at anew each time."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, newest: Heads | None = None) -> None:
         self._lake = lake
-        newest = lake.journal.newest()
+        newest = lake.journal.newest() if newest is None else newest
         self.number = max((published.sync for published in newest.values()), default=0)
         self._heads = {name: published.entry for name, published in newest.items()}
 
     def past(self, table: Table, *, anew: bool = False) -> Past:
         """What is known of a table, counting commits that a killed sync did not journal.
 
-        anew: it is to be copied again, so that its own log may be damaged
+        The newest commit that the journal has must be what the table's own log says. Raises
+        LakeDamaged; anew: not so, as it is to be copied again.
         """
         mine = [e for (name, _), e in self._heads.items() if name == table.name]
-        unpublished: tuple[Entry, ...] = ()
+        batch = self._batch(table.name)
+        commits: tuple[Entry, ...] = ()
         try:
-            unpublished = self._lake.table(table.name).batches.after(self._batch(table.name))
+            commits = self._commits(table.name, batch)
         except LakeDamaged:
             if not anew:
                 raise
-        entries = sorted([*mine, *unpublished], key=lambda e: (e.batch, e.partition is not None))
+        logged = [entry for entry in commits if entry.batch == batch]
+        altered = [e for e in mine if logged and _moved(e, batch) and e not in logged]
+        if altered and not anew:
+            raise self._altered(table.name, batch)
+        unpublished = tuple(entry for entry in commits if entry.batch > batch)
+        known = [entry for entry in mine if entry not in altered] + (logged if altered else [])
+        entries = sorted([*known, *unpublished], key=lambda e: (e.batch, e.partition is not None))
         return Past(
             batch=max((e.batch for e in entries), default=0),
             whole=_last(entries, None),
             partitions={e.partition: e for e in entries if e.partition is not None},
             unpublished=unpublished,
+        )
+
+    def _commits(self, name: TableName, batch: int) -> tuple[Entry, ...]:
+        """What the table's log has, from this batch on."""
+        batches = self._lake.table(name).batches
+        commits = batches.after(max(batch - 1, 0))
+        # Without it the log ends too early: asked for what comes after, it says so.
+        there = any(entry.batch == batch for entry in commits)
+        return commits if there else batches.after(batch)
+
+    def _altered(self, name: TableName, batch: int) -> LakeDamaged:
+        return LakeDamaged(
+            f"{name}: the lake's journal and the log of table {name} at"
+            f" {self._lake.table(name).uri} say different things of batch {batch}: somebody has"
+            " altered one of them.",
+            "Repair the table: it is copied again from its source, and goes on from there.",
         )
 
     def settle(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -66,6 +91,11 @@ class Published:
     def _batch(self, table: TableName) -> int:
         """The newest batch in the journal; it has all before, too (see `settle`)."""
         return max((e.batch for (name, _), e in self._heads.items() if name == table), default=0)
+
+
+def _moved(entry: Entry, batch: int) -> bool:
+    """Whether the table's log has it, too."""
+    return entry.batch == batch and entry.action is not Action.UNCHANGED
 
 
 def _last(entries: list[Entry], partition: str | None) -> Entry | None:

@@ -25,6 +25,7 @@ from repl_pipelines.sync.fresh import Fresh, Place, held_at, placed, stood
 from repl_pipelines.sync.hold import LAKE, Scope, held_against, recorded
 from repl_pipelines.sync.locate import located
 from repl_pipelines.sync.meter import Meter
+from repl_pipelines.sync.past import Published
 from repl_pipelines.sync.report import Proof, Uncompared
 from repl_pipelines.sync.share import Share
 from repl_pipelines.sync.sides import Heads, LakeView, version
@@ -155,13 +156,19 @@ def _lake(scope: Scope) -> list[Proof]:
 
 
 def _look_at_logs(scope: Scope) -> None:
-    """Note tables whose log is damaged: of those without recorded figures nobody reads the rows."""
+    """Note tables whose log is damaged: of those without recorded figures nobody reads the rows.
+
+    So are those of which the journal was altered.
+    """
     heads = scope.lake.journal.newest()
-    for table in {name for name, _ in heads} & {table.name for table in scope.tables}:
-        try:
-            scope.lake.table(table).files(version(heads, table))
-        except LakeDamaged as error:
-            scope.damaged[table] = error
+    published = Published(scope.lake, heads)
+    for table in scope.tables:
+        if any(name == table.name for name, _ in heads):
+            try:
+                scope.lake.table(table.name).files(version(heads, table.name))
+                published.past(table)
+            except LakeDamaged as error:
+                scope.damaged[table.name] = error
 
 
 def _replica(scope: Scope, name: str) -> list[Proof]:

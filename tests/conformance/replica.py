@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from repl_pipelines.errors import ForeignReplica, SyncInProgress
+from repl_pipelines.errors import ForeignReplica, LakeDamaged, SyncInProgress
 from repl_pipelines.lake.journal import Journal, Keep
 from repl_pipelines.lake.locations import journal_location
 from repl_pipelines.model.column import Column
@@ -400,10 +400,11 @@ class ReplicaConformance:
         replica.apply(world.lake, [ORDERS], "r")
         for key in bucket_keys(world):
             world.store.delete([key])
-        world.load(ORDERS, [order(1)])
-        world.publish()
-        with pytest.raises(ForeignReplica, match="stands at sync 2, but the lake's newest is 1"):
-            replica.apply(world.lake, [ORDERS], "r")
+        for known in ("ends at 1", "has another one", "has another one"):
+            world.load(ORDERS, [order(1)])
+            world.publish()
+            with pytest.raises(LakeDamaged, match=f"stands at sync 2, .* journal {known}"):
+                replica.apply(world.lake, [ORDERS], "r")
 
     # Whose replica it is
 

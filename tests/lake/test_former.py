@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from repl_pipelines.errors import HistoryGap
 from repl_pipelines.lake import columns, journal_rows
 from repl_pipelines.lake.history import History
-from repl_pipelines.lake.journal import Dated, Keep
+from repl_pipelines.lake.journal import Keep, Published
 from repl_pipelines.model.table import Mode
 from tests.lake.copies import EVENTS, ITEMS, Copy, copy_of
 from tests.lake.test_journal import A, B, entry, limited
@@ -101,7 +101,8 @@ def test_what_happened_within_a_former_batch_is_a_gap(
         heads.append(copy.change("SELECT 1 AS id, 'b' AS name"))
     between = datetime.now(UTC)
     heads += [copy.change(f"SELECT 1 AS id, '{name}' AS name") for name in "cd"]
-    entries = [Dated(head.entries[0].position.at, head.entries[0]) for head in heads]
+    first = [head.entries[0] for head in heads]
+    entries = [Published(one.batch, one, one.position.at) for one in first]
     history = History(copy.lake, table, entries)
     with pytest.raises(HistoryGap, match="earlier version"):
         history.as_of(heads[1].entries[0].position.at)

@@ -73,7 +73,7 @@ def test_what_was_published_is_read_back(journal: Journal) -> None:
         (B, ""): entry(B, 1, ""),
         (B, "2026-01-01"): entry(B, 1, "2026-01-01"),
     }
-    assert journal.newest()[A, None] == Published(2, entry(A, 2))
+    assert journal.newest()[A, None] == Published(2, entry(A, 2), second.finished)
 
 
 def test_racers_take_numbers_in_turn(bucket: Bucket) -> None:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import duckdb
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
-from repl_pipelines.errors import ForeignReplica, LakeDamaged
+from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.model.table import Declaration, Mode, TimePartition
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
@@ -84,13 +86,18 @@ def test_forged_positions_are_found(place: tuple[Bench, Replication]) -> None:
         replication.apply(replica)
     changed(bench, 2)
     number = replication.sync(measure=True).number
-    forge = "update _repl_pipelines.{} set sync = " + str(number)
-    with psycopg.connect(pg.dsn, autocommit=True) as connection:
-        for table in ("state", "tables"):
-            connection.execute(forge.format(table).encode())
-    with duckdb.connect(str(duck.files.link.resolve())) as session:
-        for table in ("state", "tables"):
-            session.execute(forge.format(table))
+    at = max(one.at for one in bench.lake.journal.newest().values())
+    forge = (
+        f"update _repl_pipelines.state set sync = {number}, published = '{at}'",
+        f"update _repl_pipelines.tables set sync = {number}",
+    )
+    with (
+        psycopg.connect(pg.dsn, autocommit=True) as connection,
+        duckdb.connect(str(duck.files.link.resolve())) as session,
+    ):
+        for statement in forge:
+            connection.execute(statement.encode())
+            session.execute(statement)
     verdict = replication.prove(fresh=False)
     wrong = [proof for proof in verdict.proofs if not proof.proven]
     assert {(proof.copy, proof.table.name) for proof in wrong} == {
@@ -101,10 +108,13 @@ def test_forged_positions_are_found(place: tuple[Bench, Replication]) -> None:
     assert report.healed, report.failed
     with psycopg.connect(pg.dsn, autocommit=True) as connection:
         connection.execute("update _repl_pipelines.state set sync = 99")
-        with pytest.raises(ForeignReplica, match="stands at sync 99"):
+        with pytest.raises(LakeDamaged, match="stands at sync 99"):
             replication.apply("pg")
         connection.execute("update _repl_pipelines.state set sync = 1")
-    replication.apply("pg")  # what it has is applied once more
+        with pytest.raises(LakeDamaged, match=r"stands at sync 1, .* has another one"):
+            replication.apply("pg")
+        connection.execute("alter table _repl_pipelines.state drop published")
+    replication.apply("pg")  # as an earlier version left it; what it has is applied once more
     with pg.view() as view:
         for table in replication.tables():
             assert view.figures(table).total.rows == 40
@@ -191,6 +201,89 @@ def test_damaged_logs_stop_their_tables_until_they_are_repaired(
     report = replication.repair(found=verdict)
     assert report.healed, report.failed
     assert {step.table.name: step.how for step in report.steps} == dict.fromkeys(TABLES, How.TABLE)
+
+
+FORGED = {
+    "version": "version - 1",
+    "batch": "batch - 1",
+    "files": "[]::VARCHAR[]",
+    "figure": "replace(figure, ':', ':1')",
+    "horizon": "left(horizon, -1)",
+    "position": "replace(position, '\"order\": ', '\"order\": 9')",  # long after now
+}
+
+
+def test_forged_heads_stop_their_tables_until_they_are_repaired(
+    place: tuple[Bench, Replication],
+) -> None:
+    """What the journal says of a commit is not what the table's own log says."""
+    bench, replication = place
+    store = bench.store
+    alone = Replication("shop", replication.source, bench.lake, [], DECLARATIONS)
+    changed(bench, 6)
+    assert not replication.sync(measure=True).failed
+    newest = max(key for key in store.keys("lake/shop/_syncs/s"))
+    right = store.read(newest) or b""
+    logged = log_of(bench, "public/by_log")[-1]
+    commit = store.read(logged) or b""
+    store.client().put_object(
+        Bucket=store.bucket, Key=logged, Body=commit.replace(b'\\"order\\": ', b'\\"order\\": 9')
+    )
+    assert {name.name for name in alone.prove(fresh=False).failed} == {"by_log"}
+    store.client().put_object(Bucket=store.bucket, Key=logged, Body=commit)
+    for column, forged in FORGED.items():
+        content, tables = rewritten(right, column, forged)
+        assert tables, column
+        store.client().put_object(Bucket=store.bucket, Key=newest, Body=content)
+        failed = alone.prove(fresh=False).failed
+        assert {name.name for name in failed} == tables, column
+        assert {type(error) for error in failed.values()} == {LakeDamaged}
+    assert {name.name for name in replication.sync().failed} == set(TABLES)
+    report = replication.repair()
+    assert report.healed, report.failed
+    assert {step.table.name: step.how for step in report.steps} == dict.fromkeys(TABLES, How.TABLE)
+
+
+def rewritten(parquet: bytes, column: str, forged: str) -> tuple[bytes, set[str]]:
+    """A file of the journal with another value in a column, and the tables where it is another."""
+    with duckdb.connect() as session:
+        session.execute("SET TimeZone = 'UTC'")
+        session.register("entries", pq.read_table(pa.BufferReader(parquet)))
+        moved = f"FROM entries WHERE {column} IS DISTINCT FROM {forged}"
+        tables = session.execute(f"SELECT DISTINCT table_name {moved}").fetchall()
+        rows = session.sql(f"SELECT * REPLACE ({forged} AS {column}) FROM entries")
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows.to_arrow_table(), sink)
+    return sink.getvalue().to_pybytes(), {name for (name,) in tables}
+
+
+def test_a_journal_without_its_newest_commits_is_told_by_replicas(
+    place: tuple[Bench, Replication],
+) -> None:
+    """By itself it is one that a killed sync left; the next sync takes the numbers anew."""
+    bench, replication = place
+    duck, pg = bench.replicas
+    assert isinstance(duck, DuckDBReplica)
+    assert isinstance(pg, PostgresReplica)
+    changed(bench, 7)
+    replication.sync()
+    for replica in replication.replicas:
+        replication.apply(replica)
+    bench.store.delete(log_of(bench, "_syncs")[-1:])
+    for row, known in ((8, "ends at"), (9, "has another one")):
+        for replica in replication.replicas:
+            with pytest.raises(LakeDamaged, match=f"journal {known}.*lost its newest commits"):
+                replication.apply(replica)
+        changed(bench, row)
+        assert not replication.sync(measure=True).failed
+    with psycopg.connect(pg.dsn, autocommit=True) as connection:
+        connection.execute("drop schema _repl_pipelines cascade")
+        for table in TABLES:
+            connection.execute(f"drop table {table}".encode())
+    for path in duck.directory.glob("duck.*"):
+        path.unlink()
+    verdict = replication.prove(fresh=False)
+    assert verdict.proven, (verdict.failed, verdict.unreached, verdict.proofs)
 
 
 def test_a_damaged_journal_is_told_and_made_anew(place: tuple[Bench, Replication]) -> None:
