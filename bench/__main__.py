@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable
 
-from bench import cdc
+from bench import cdc, full
 
-BENCHES: dict[str, Callable[[], None]] = {"cdc": cdc.main}
+BENCHES: dict[str, Callable[[], None]] = {"cdc": cdc.main, "full": full.main}
 
 
 def main() -> int:

@@ -7,9 +7,7 @@ Debezium's engine hands each change to a handler that only counts: it writes not
 import os
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +16,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from bench.measure import Cost, run
-from repl_pipelines.demo.postgres_server import PostgresServer
-from repl_pipelines.demo.s3_server import S3Server
+from bench.places import postmaster, servers
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CHANGES = int(os.environ.get("CHANGES", "200000"))
@@ -81,10 +78,11 @@ def _measure(case: Case) -> dict[str, list[Cost]]:
     if DEBEZIUM:
         costs["Debezium engine"] = []
     with (
-        _servers() as environment,
+        servers() as environment,
         psycopg.connect(environment["BENCH_DSN"], autocommit=True) as session,
     ):
-        parent = _postmaster(session)
+        parent = postmaster(session)
+        environment = {**environment, "BENCH_CHANGES": str(CHANGES)}
         session.execute(f"create table t ({case.columns})".encode())
         session.execute("insert into t (id) select generate_series(1, 200000)")
         ours = [sys.executable, "-m", "bench.cdc_ours"]
@@ -110,28 +108,3 @@ def _change(session: psycopg.Connection, case: Case) -> None:
             [start, min(start + case.transaction, CHANGES) - 1],
         )
     session.execute("checkpoint")
-
-
-def _postmaster(session: psycopg.Connection) -> int:
-    row = session.execute("select pg_read_file('postmaster.pid')").fetchone()
-    assert row is not None
-    return int(row[0].splitlines()[0])
-
-
-@contextmanager
-def _servers() -> Iterator[Mapping[str, str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o711)
-        with (
-            PostgresServer(Path(folder) / "pg", settings={"max_wal_size": "8GB"}) as server,
-            S3Server(Path(folder) / "s3") as store,
-        ):
-            store.create_bucket("bench")
-            yield {
-                "BENCH_DSN": server.create_database("bench"),
-                "BENCH_S3": store.endpoint_url,
-                "BENCH_ACCESS_KEY": store.access_key,
-                "BENCH_SECRET_KEY": store.secret_key,
-                "BENCH_FOLDER": folder,
-                "BENCH_CHANGES": str(CHANGES),
-            }

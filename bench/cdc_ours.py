@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from bench.places import store
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.lake.store import Store
 from repl_pipelines.model.table import Declaration, Mode
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.sources.postgres.source import PostgresSource
@@ -12,18 +12,10 @@ from repl_pipelines.sync.engine import Replication
 
 
 def main() -> None:
-    store = Store(
-        bucket="bench",
-        prefix="",
-        endpoint_url=os.environ["BENCH_S3"],
-        region="us-east-1",
-        access_key=os.environ["BENCH_ACCESS_KEY"],
-        secret_key=os.environ["BENCH_SECRET_KEY"],
-    )
     replica = DuckDBReplica("copy", Path(os.environ["BENCH_FOLDER"]) / "replica", "bench")
     source = PostgresSource("bench", os.environ["BENCH_DSN"])
     declaration = Declaration("t", mode=Mode.LOG)
-    engine = Replication("bench", source, Lake(store, "bench"), [replica], [declaration])
+    engine = Replication("bench", source, Lake(store(), "bench"), [replica], [declaration])
     report = engine.sync()
     assert not report.failed, report.failed
     engine.apply("copy")

@@ -74,7 +74,10 @@ def parquet_options(columns: Iterable[Column]) -> str:
     """
     floats = any(column.family in {Family.FLOAT4, Family.FLOAT8} for column in columns)
     dictionary = ", DICTIONARY_SIZE_LIMIT 0" if floats else ""
-    return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES}{dictionary}"
+    return (
+        "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1,"
+        f" ROW_GROUP_SIZE_BYTES {ROW_GROUP_BYTES}{dictionary}"
+    )
 
 
 class Instance:

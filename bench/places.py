@@ -1,0 +1,52 @@
+"""The database and the S3 server that a bench runs on, and how its processes find them."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.demo.s3_server import S3Server
+from repl_pipelines.lake.store import Store
+
+
+@contextmanager
+def servers() -> Iterator[Mapping[str, str]]:
+    """Both, started for the bench; yields what its processes need in their environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        settings = {"max_wal_size": "8GB", "shared_buffers": "1GB"}
+        with (
+            PostgresServer(Path(folder) / "pg", settings=settings) as server,
+            S3Server(Path(folder) / "s3") as store,
+        ):
+            store.create_bucket("bench")
+            yield {
+                "BENCH_DSN": server.create_database("bench"),
+                "BENCH_S3": store.endpoint_url,
+                "BENCH_ACCESS_KEY": store.access_key,
+                "BENCH_SECRET_KEY": store.secret_key,
+                "BENCH_FOLDER": folder,
+            }
+
+
+def store() -> Store:
+    """The S3 server of the bench, for a process of it."""
+    return Store(
+        bucket="bench",
+        prefix="",
+        endpoint_url=os.environ["BENCH_S3"],
+        region="us-east-1",
+        access_key=os.environ["BENCH_ACCESS_KEY"],
+        secret_key=os.environ["BENCH_SECRET_KEY"],
+    )
+
+
+def postmaster(session: psycopg.Connection) -> int:
+    """The process id of the server's parent."""
+    row = session.execute("select pg_read_file('postmaster.pid')").fetchone()
+    assert row is not None
+    return int(row[0].splitlines()[0])
