@@ -16,6 +16,12 @@ FORMATS = {
     Unit.WEEK: "%Y-%m-%d",
     Unit.MONTH: "%Y-%m-%d",
 }
+_MARIADB_FORMATS = {
+    Unit.HOUR: "%Y-%m-%d-%H:00",
+    Unit.DAY: "%Y-%m-%d",
+    Unit.WEEK: "%Y-%m-%d",
+    Unit.MONTH: "%Y-%m-01",
+}
 _POSTGRES_FORMATS = {Unit.HOUR: "YYYY-MM-DD-HH24:MI"}
 _STEPS = {
     Unit.HOUR: timedelta(hours=1),
@@ -36,9 +42,11 @@ def bounds(unit: Unit, key: str) -> tuple[datetime, datetime] | None:
 
 
 def key_sql(dialect: str, table: Table, prefix: str = "") -> str:
-    """SQL for a row's partition key; `dialect` is 'postgres' or 'duckdb' (session in UTC)."""
+    """SQL for a row's partition key; `dialect` is 'postgres', 'mariadb' or 'duckdb' (in UTC)."""
     partition, column = _partition(table)
     reference = prefix + quote(column.name)
+    if dialect == "mariadb":
+        return _mariadb_key(reference, partition.unit)
     time = f"CAST({reference} AS timestamp)"  # sessions are in UTC
     unit = partition.unit
     if unit is Unit.WEEK:  # Dagster's weeks begin on Sunday, SQL's on Monday
@@ -58,6 +66,15 @@ def key_sql(dialect: str, table: Table, prefix: str = "") -> str:
     )
 
 
+def _mariadb_key(reference: str, unit: Unit) -> str:
+    """It has no times before our era, and none that are infinite."""
+    start = reference
+    if unit is Unit.WEEK:
+        start = f"DATE_SUB({reference}, INTERVAL DAYOFWEEK({reference}) - 1 DAY)"
+    text = f"DATE_FORMAT({start}, '{_MARIADB_FORMATS[unit]}')"
+    return f"CASE WHEN {reference} IS NULL THEN '' ELSE {text} END"
+
+
 def partition_predicate(dialect: str, table: Table, keys: tuple[str, ...], prefix: str = "") -> str:
     """SQL condition for rows of these partitions; ranges where possible, so that indexes serve."""
     partition, column = _partition(table)
@@ -70,13 +87,14 @@ def partition_predicate(dialect: str, table: Table, keys: tuple[str, ...], prefi
         elif limits is None or limits[1].year < limits[0].year:
             conditions.append(f"{key_sql(dialect, table, prefix)} = {literal(key)}")
         else:
-            lower, upper = (_instant(column, limit) for limit in limits)
+            zoned = column.family is Family.TIMESTAMPTZ and dialect != "mariadb"
+            lower, upper = (_instant(limit, zoned=zoned) for limit in limits)
             conditions.append(f"({reference} >= {lower} AND {reference} < {upper})")
     return "(" + " OR ".join(conditions) + ")" if conditions else "false"
 
 
-def _instant(column: Column, limit: datetime) -> str:
-    zone = "+00" if column.family is Family.TIMESTAMPTZ else ""
+def _instant(limit: datetime, *, zoned: bool) -> str:
+    zone = "+00" if zoned else ""
     return f"'{limit.isoformat(sep=' ')}{zone}'"
 
 

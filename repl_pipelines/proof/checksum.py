@@ -54,6 +54,14 @@ _SPELLINGS = {
         digest="('x' || md5(convert_to({0}, 'UTF8')))::bit(128)",
         head="('x' || left(md5(convert_to({0}, 'UTF8')), 8))::bit(32)::bigint",
     ),
+    "mariadb": _Spelling(
+        digest="MD5({0})",
+        halves=(
+            "CAST(CONV(LEFT({0}, 16), 16, 10) AS UNSIGNED)",
+            "CAST(CONV(RIGHT({0}, 16), 16, 10) AS UNSIGNED)",
+        ),
+        head="CAST(CONV(LEFT(MD5({0}), 8), 16, 10) AS UNSIGNED)",
+    ),
     "duckdb": _Spelling(
         # A number whose lowest byte is the digest's first. To take the halves from hexadecimal
         # digits would cost more than the digest.
@@ -94,7 +102,7 @@ def figures_sql(
     """A query for (group, rows, sum1, sum2) of the rows of `relation`, for `Figures.gather`.
 
     dialect: a key of _SPELLINGS: postgres, postgres_recoded (for databases whose encoding is not
-    UTF8), duckdb; row: as `row_text` builds it. The row is hashed once.
+    UTF8), mariadb, duckdb; row: as `row_text` builds it. The row is hashed once.
     """
     spelling = _SPELLINGS[dialect]
     first, last = (half.format("rp_digest") for half in spelling.halves)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -17,9 +20,23 @@ from repl_pipelines.errors import (
 )
 from repl_pipelines.model.column import Policy
 from repl_pipelines.model.table import Declaration
+from repl_pipelines.sources.contract import Source
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
 from repl_pipelines.sources.mariadb.source import MariadbSource
+from tests.conformance.source import SourceConformance
 
+TABLES = """
+create table orders (id int primary key, note text, price decimal(8,2), changed timestamp(6) null,
+  index (changed));
+insert into orders select seq, if(seq = 10, null, concat('n', seq)), seq + 0.25,
+  if(seq = 20, null, timestamp '2026-11-01 00:00:00' + interval seq minute) from seq_1_to_100;
+create table events (at datetime, kind text);
+insert into events values ('2026-11-01 00:00', 'a'), ('2026-11-01 23:59', 'b'),
+  ('2026-11-01 23:59', 'b'), ('2026-11-02 00:00', null), (null, 'never');
+create table empty (id int primary key);
+create table pairs (a int, b int);
+insert into pairs values (1, 1), (1, 2)
+"""
 REFUSED: dict[str, tuple[str, type[ReplicationError], str]] = {
     "kept": ("create table kept (id int) engine=MyISAM", DeclarationError, "ENGINE=InnoDB"),
     "seen": ("create view seen as select 1", DeclarationError, "Replicate the tables"),
@@ -33,6 +50,37 @@ def execute(address: Address, *statements: str) -> None:
     for statement in statements:
         rows(connection, statement)
     connection.close()
+
+
+class TestMariadbSource(SourceConformance):
+    MISFIT = ("changed", "'0000-00-00'")
+    HOLDER = "root at 127.0.0.1"
+    PROTECTION: ClassVar = Protection(workers=3, chunk=4096)
+
+    @pytest.fixture
+    def source(self, mariadb_database: Address) -> MariadbSource:
+        execute(mariadb_database, *TABLES.split(";"))
+        return MariadbSource("shop", mariadb_database, self.PROTECTION)
+
+    def schema(self, source: Source) -> str:
+        return address(source).database
+
+    def execute(self, source: Source, statement: str) -> None:
+        execute(address(source), statement)
+
+    @contextmanager
+    def in_transaction(self, source: Source, statement: str) -> Iterator[None]:
+        with closing(connect(address(source), Protection(), "shop")) as connection:
+            rows(connection, "begin")
+            rows(connection, statement)
+            yield
+            rows(connection, "commit")
+
+    def unreachable(self, source: Source) -> Source:
+        return MariadbSource(source.name, replace(address(source), port=1))
+
+    def again(self, source: Source) -> Source:
+        return MariadbSource(source.name, address(source), self.PROTECTION)
 
 
 def test_columns_and_keys_are_those_of_the_catalog(mariadb_database: Address) -> None:
@@ -110,13 +158,6 @@ def test_grants_and_addresses_that_are_wrong_are_said(
         assert f"'{address.password}'" not in str(raised.value)
 
 
-def test_a_claim_keeps_others_out_until_it_ends(mariadb_database: Address) -> None:
-    source, other = (MariadbSource("shop", mariadb_database) for _ in range(2))
-    with source.claim(["orders", "events"], "first") as mine:
-        assert mine == {"orders", "events"}
-        with other.claim(["events", "empty"], "second") as theirs:
-            assert theirs == {"empty"}
-        assert "root at 127.0.0.1" in source.holder("orders")
-    with other.claim(["orders", "events"], "second") as theirs:
-        assert theirs == {"orders", "events"}
-    assert source.holder("orders") == "another sync"
+def address(source: Source) -> Address:
+    assert isinstance(source, MariadbSource)
+    return source.address

@@ -37,8 +37,7 @@ insert into pairs values (1, 1), (1, 2);
 
 
 class TestPostgresSource(SourceConformance):
-    SCHEMA = "public"
-    MISFIT = "'NaN'"
+    MISFIT = ("price", "'NaN'")
     PROTECTION: ClassVar = Protection(workers=3, chunk=1)  # a statement a page
 
     @pytest.fixture
@@ -46,6 +45,9 @@ class TestPostgresSource(SourceConformance):
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(TABLES.encode())
         return PostgresSource("shop", database, self.PROTECTION)
+
+    def schema(self, source: Source) -> str:
+        return "public"
 
     def execute(self, source: Source, statement: str) -> None:
         with psycopg.connect(address(source), autocommit=True) as connection:

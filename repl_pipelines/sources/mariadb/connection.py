@@ -14,10 +14,11 @@ from repl_pipelines.errors import (
     SourceUnavailable,
     StatementTimeout,
     TableChanged,
+    ValueNotRepresentable,
 )
 from repl_pipelines.model.sql import literal
+from repl_pipelines.sources.mariadb.wire import Connection, Doubted
 
-Connection = pymysql.Connection
 Row = tuple[Any, ...]
 
 
@@ -49,7 +50,6 @@ class Protection:
     statement_timeout: seconds for one statement
     lock_timeout:      seconds to wait for a lock (DDL in progress, a backup)
     chunk:             bytes of a table read by one statement
-    max_load:          statements of others at work, beyond which scans pause; None: any number
     max_proof:         seconds for which a proof may hold a snapshot after its sync
     """
 
@@ -57,7 +57,6 @@ class Protection:
     statement_timeout: int = 3600
     lock_timeout: int = 30
     chunk: int = 64 * 2**20
-    max_load: int | None = None
     max_proof: int = 3600
 
 
@@ -87,7 +86,7 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
     """A connection in autocommit mode, or SourceUnavailable naming the source and the remedy."""
     settings = ", ".join(f"{k} = {literal(v)}" for k, v in session_settings(protection).items())
     try:
-        return pymysql.connect(
+        return Connection(
             host=address.host,
             port=address.port,
             user=address.user,
@@ -122,6 +121,15 @@ def rows(connection: Connection, statement: str, *values: object) -> Sequence[Ro
         return cursor.fetchall()
 
 
+def texts(connection: Connection, statement: str) -> list[tuple[str | None, ...]]:
+    """All rows of a statement over data, as the server wrote them. Raises Doubted."""
+    found: list[tuple[str | None, ...]] = []
+    for columns in connection.blocks(statement):
+        decoded = ([None if v is None else v.decode() for v in column] for column in columns)
+        found += zip(*decoded, strict=True)
+    return found
+
+
 @contextmanager
 def source_errors(name: str, doing: str) -> Iterator[None]:
     """Turn a driver's error in the block into one of ours; `doing` says what was attempted."""
@@ -129,9 +137,24 @@ def source_errors(name: str, doing: str) -> Iterator[None]:
         yield
     except ReplicationError:
         raise
-    except pymysql.err.Error as error:
+    except pymysql.err.MySQLError as error:
         code, text = _words(error)
+        if isinstance(error, Doubted):
+            raise _doubt(name, doing, text) from error
         raise translated(name, doing, code, text) from error
+
+
+def lost(error: BaseException | None) -> bool:
+    """Whether the session is gone, and its transaction with it."""
+    return isinstance(error, pymysql.err.MySQLError) and _words(error)[0] in _LOST
+
+
+def _doubt(name: str, doing: str, text: str) -> ReplicationError:
+    return ValueNotRepresentable(
+        f"Source {name!r}, {doing}: the server warns that a value is not whole: {text}.",
+        "If it names max_allowed_packet, raise that of the server (at most 1 GB): a row's text may"
+        " be twice as long as the row. If it names a character, correct the text.",
+    )
 
 
 def translated(name: str, doing: str, code: int, text: str) -> ReplicationError:
@@ -176,8 +199,13 @@ _DENIED = frozenset(
 _CHANGED = frozenset(
     {ER.TABLE_DEF_CHANGED, ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_TABLE_ERROR}
 )
-# Said by the client: the server is gone.
-LOST = frozenset({CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR})
+# Said by the client, or by the server at last.
+_LOST = frozenset(
+    {
+        *(CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, 0),
+        *(ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1927),  # 1927: the connection was killed
+    }
+)
 
 
 def _words(error: Exception) -> tuple[int, str]:

@@ -1,12 +1,14 @@
-"""MariaDB as a source: discovery and claims."""
+"""MariaDB as a source: discovery, claims, snapshots."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 
-from repl_pipelines.model.table import Declaration, Table
-from repl_pipelines.sources.contract import Survey
-from repl_pipelines.sources.mariadb import catalog
+from repl_pipelines import duck
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.contract import LogStatus, Measured, Survey
+from repl_pipelines.sources.mariadb import catalog, open_transactions
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -15,6 +17,8 @@ from repl_pipelines.sources.mariadb.connection import (
     rows,
     source_errors,
 )
+from repl_pipelines.sources.mariadb.readers import Readers
+from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
 
 
 class MariadbSource:
@@ -26,10 +30,17 @@ class MariadbSource:
 
     kind = "mariadb"
 
-    def __init__(self, name: str, address: Address, protection: Protection | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        protection: Protection | None = None,
+        limits: duck.Limits | None = None,
+    ) -> None:
         self.name = name
         self.address = address
         self.protection = protection or Protection()
+        self._duckdb = duck.Instance((), limits)
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """See `sources.contract.Source`."""
@@ -65,6 +76,35 @@ class MariadbSource:
                 number,
             )
         return f"{found[0][0]} at {found[0][1]} (connection {number})" if found else "another sync"
+
+    @contextmanager
+    def snapshot(
+        self,
+        tables: Sequence[Table] = (),
+        horizons: Mapping[TableName, str] | None = None,  # noqa: ARG002
+    ) -> Iterator[MariadbSnapshot]:
+        """See `sources.contract.Source`. The watermark comes first, then the snapshot."""
+        mark = None
+        if any(t.mode is Mode.CURSOR for t in tables):
+            with self._errors("looking at open transactions"):
+                mark = open_transactions.watermark(self.address, self.protection, self.name)
+        with closing(Readers(self.name, self.address, self.protection)) as readers:
+            yield MariadbSnapshot(readers, mark, self.protection, self._duckdb)
+
+    def standby(self, after: int) -> AbstractContextManager[Measured] | None:  # noqa: ARG002
+        """See `sources.contract.Source`."""
+        return None
+
+    def settled(self, horizon: str, position: Position) -> bool:  # noqa: ARG002
+        """See `sources.contract.Source`."""
+        return False
+
+    def acknowledge(self, horizons: Collection[str]) -> None:
+        """See `sources.contract.Source`."""
+
+    def watch_log(self) -> LogStatus | None:
+        """See `sources.contract.Source`."""
+        return None
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
