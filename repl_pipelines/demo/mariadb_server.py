@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -104,7 +105,8 @@ class MariadbServer:
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute("select id from information_schema.processlist where db = %s", [name])
             for (number,) in cursor.fetchall():
-                cursor.execute(f"kill {number}")
+                with suppress(pymysql.err.OperationalError):  # it may have left by now
+                    cursor.execute(f"kill {number}")
             cursor.execute(f"drop database if exists `{name}`")
 
     def start(self, timeout: float = 60.0) -> Self:

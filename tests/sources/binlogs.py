@@ -18,7 +18,6 @@ from repl_pipelines.sources.mariadb import values
 from repl_pipelines.sources.mariadb.connection import Address, Connection, Protection, connect, rows
 from repl_pipelines.sources.mariadb.log.anchor import order
 from repl_pipelines.sources.mariadb.log.reading import LogReading
-from repl_pipelines.sources.mariadb.log.spool import Target
 from repl_pipelines.sources.mariadb.source import MariadbSource
 
 Row = tuple[str, ...]
@@ -62,7 +61,7 @@ class Binlog:
         return found
 
     def tables(self) -> list[Table]:
-        return self.source.discover([self.declaration])
+        return list(self.source.survey([self.declaration]).tables)
 
     def position(self) -> Position:
         [(file, offset, *_)] = rows(self.beside, "show master status")
@@ -77,10 +76,11 @@ class Binlog:
         self.sql(*statements)
         tables = self.tables()
         known = self.horizons if horizons is None else horizons
-        reading = LogReading.prepare(self.beside, "shop", tables, known)
-        target = Target(self.directory, self.engine, {table.name: 1 for table in tables})
-        position = self.position()
-        changes = reading.read(self.source.connection, position, target)
+        reading = LogReading.prepare(
+            self.source.connection, "shop", tables, known, duck.Instance(())
+        )
+        batches = {table.name: 1 for table in tables}
+        changes = reading.read(self.position(), batches, self.directory)
         self.horizons = {name: anchor.to_text() for name, anchor in reading.anchors.items()}
         return {name.name: changes[name] for name in changes}
 

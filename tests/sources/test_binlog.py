@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from repl_pipelines.errors import DeclarationError
+from repl_pipelines.errors import DeclarationError, GrantMissing
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Address
 from repl_pipelines.sources.mariadb.log import rows as row_events
 from repl_pipelines.sources.mariadb.log.anchor import Anchor
 from repl_pipelines.sources.mariadb.log.gtid import Gtid, GtidSet
 from repl_pipelines.sources.mariadb.log.statements import concerned, plain
+from repl_pipelines.sources.mariadb.source import MariadbSource
 from tests.servers import mariadb_server
 from tests.sources.binlogs import Binlog
 
@@ -225,28 +227,43 @@ def test_rows_that_a_foreign_key_changes_are_known_to_be_untold(binlog: Binlog) 
     assert all(gap for gap in gaps.values())
 
 
-def test_what_keeps_a_table_out_of_the_log_is_said(
-    binlog: Binlog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_keeps_a_table_out_of_the_log_is_said(binlog: Binlog) -> None:
     binlog.sql(
         "create table free (v int)",
         "create table past (id int primary key) with system versioning",
-        "create table odd (f float primary key, v char(3) character set gbk)",
-        "create table fine (id int primary key)",
+        "create table odd (v char(3) character set gbk primary key)",
+        "create table fine (id int primary key, v char(3) character set gbk)",
+        "create table child (id int primary key, foreign key (id) references fine (id)"
+        " on delete cascade)",
     )
-    found = binlog.read()
-    problems = {name: changes.problem for name, changes in found.items() if changes.problem}
-    assert set(problems) == {"free", "past"}
-    assert all(isinstance(problem, DeclarationError) for problem in problems.values())
+    survey = binlog.source.survey([binlog.declaration])
+    assert {name.name for name in survey.problems} == {"free", "past", "odd"}
+    assert all(isinstance(problem, DeclarationError) for problem in survey.problems.values())
+    assert {table.name.name: len(table.notes) for table in survey.tables} == {"fine": 0, "child": 1}
     binlog.sql(
         "set @kept = @@global.binlog_row_metadata", "set global binlog_row_metadata = minimal"
     )
     try:
-        [problem] = {str(changes.problem) for changes in binlog.read().values()}
+        survey = binlog.source.survey([binlog.declaration])
+        [problem] = {str(problem) for problem in survey.problems.values()}
         assert "binlog_row_metadata is MINIMAL" in problem
         assert "SET GLOBAL binlog_row_metadata = 'FULL';" in problem
     finally:
         binlog.sql("set global binlog_row_metadata = @kept")
+
+
+def test_the_grants_that_are_needed(items: Binlog) -> None:
+    who, database = "'log'@'127.0.0.1'", items.address.database
+    items.sql(
+        f"create or replace user {who} identified by 'x'",
+        f"grant select on {database}.* to {who}",
+        f"grant replication client on *.* to {who}",
+    )
+    items.source = MariadbSource("shop", replace(items.address, user="log", password="x"))
+    with pytest.raises(GrantMissing) as raised:
+        items.read()
+    assert "GRANT REPLICATION SLAVE ON *.*" in raised.value.remedy
+    items.follow(f"grant replication slave on *.* to {who}", "delete from items where id = 1")
 
 
 def test_compressed_events_are_read(items: Binlog) -> None:

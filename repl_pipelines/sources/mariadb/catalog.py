@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicationError
 from repl_pipelines.model.column import Policy
 from repl_pipelines.model.sql import literal, quote
-from repl_pipelines.model.table import Declaration, Table, TableName
+from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources import declared
 from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.mariadb import types, values
 from repl_pipelines.sources.mariadb.connection import Connection, Row, rows, source_errors
+from repl_pipelines.sources.mariadb.log import eligible
 
 _SYSTEM = ("information_schema", "performance_schema", "mysql", "sys")
 # Names alone: of these the server opens no table, and waits for no lock.
@@ -70,7 +71,10 @@ def survey(
                 tables.append(_table(connection, source, relation, declaration))
         except ReplicationError as error:
             problems[relation.name] = error
-    return Survey(tuple(tables), problems)
+    logged = eligible.surveyed(connection, source, [t for t in tables if t.mode is Mode.LOG])
+    noted = {table.name: table for table in logged.tables}
+    fit = (noted.get(t.name, t) for t in tables if t.name not in logged.problems)
+    return Survey(tuple(fit), {**problems, **logged.problems})
 
 
 def _table(

@@ -24,6 +24,7 @@ from repl_pipelines.sources import horizon
 from repl_pipelines.sources.contract import Changes, Pace, Part
 from repl_pipelines.sources.mariadb import statements, values
 from repl_pipelines.sources.mariadb.connection import Connection, Protection, texts
+from repl_pipelines.sources.mariadb.log.reading import LogReading
 from repl_pipelines.sources.mariadb.measuring import Measuring, Record, Texts
 from repl_pipelines.sources.mariadb.readers import Readers
 from repl_pipelines.sources.mariadb.stretches import PIECE, WHOLE, Stretch, gaps
@@ -40,6 +41,7 @@ class MariadbSnapshot:
         self,
         readers: Readers,
         mark: horizon.Watermark | None,
+        log: LogReading | None,
         protection: Protection,
         instance: duck.Instance,
     ) -> None:
@@ -47,6 +49,7 @@ class MariadbSnapshot:
         self.patience = float(protection.max_proof)
         self._measuring = Measuring(self._query)
         self._mark = mark
+        self._log = log
         self._readers = readers
         self._protection = protection
         self._instance = instance
@@ -54,7 +57,8 @@ class MariadbSnapshot:
     def horizon(self, table: Table, previous: str | None) -> str | None:
         """See `sources.contract.Snapshot`."""
         if table.mode is not Mode.CURSOR:
-            return None
+            anchor = self._log.anchors.get(table.name) if self._log else None
+            return anchor.to_text() if anchor else None
         column = table.column(table.cursor or "")
         assert self._mark is not None, "the snapshot was opened without its cursor tables"
         highest = None
@@ -65,12 +69,10 @@ class MariadbSnapshot:
         return horizon.advance(column, self._mark, previous, highest)
 
     def changes(
-        self,
-        batches: Mapping[TableName, int],  # noqa: ARG002
-        directory: Path,  # noqa: ARG002
+        self, batches: Mapping[TableName, int], directory: Path
     ) -> Mapping[TableName, Changes]:
         """See `sources.contract.Snapshot`."""
-        return {}
+        return self._log.read(self.position, batches, directory) if self._log else {}
 
     def duplicate_key(self, table: Table) -> str | None:
         """See `sources.contract.Snapshot`."""

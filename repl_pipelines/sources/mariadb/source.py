@@ -17,6 +17,7 @@ from repl_pipelines.sources.mariadb.connection import (
     rows,
     source_errors,
 )
+from repl_pipelines.sources.mariadb.log.reading import LogReading
 from repl_pipelines.sources.mariadb.readers import Readers
 from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
 
@@ -81,15 +82,16 @@ class MariadbSource:
     def snapshot(
         self,
         tables: Sequence[Table] = (),
-        horizons: Mapping[TableName, str] | None = None,  # noqa: ARG002
+        horizons: Mapping[TableName, str] | None = None,
     ) -> Iterator[MariadbSnapshot]:
-        """See `sources.contract.Source`. The watermark comes first, then the snapshot."""
+        """See `sources.contract.Source`. Log and watermark come first, then the snapshot."""
+        log = self._prepare_log([t for t in tables if t.mode is Mode.LOG], horizons or {})
         mark = None
         if any(t.mode is Mode.CURSOR for t in tables):
             with self._errors("looking at open transactions"):
                 mark = open_transactions.watermark(self.address, self.protection, self.name)
         with closing(Readers(self.name, self.address, self.protection)) as readers:
-            yield MariadbSnapshot(readers, mark, self.protection, self._duckdb)
+            yield MariadbSnapshot(readers, mark, log, self.protection, self._duckdb)
 
     def standby(self, after: int) -> AbstractContextManager[Measured] | None:  # noqa: ARG002
         """See `sources.contract.Source`."""
@@ -105,6 +107,13 @@ class MariadbSource:
     def watch_log(self) -> LogStatus | None:
         """See `sources.contract.Source`."""
         return None
+
+    def _prepare_log(
+        self, tables: Sequence[Table], horizons: Mapping[TableName, str]
+    ) -> LogReading | None:
+        if not tables:
+            return None
+        return LogReading.prepare(self.connection, self.name, tables, horizons, self._duckdb)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -30,8 +30,8 @@ class Place:
 
 
 def order(file: str, offset: int) -> int:
-    """A number that grows along one server's log, whose files are numbered."""
-    return (int(file.rpartition(".")[2]) << 36) + offset
+    """A number that grows along one server's log, whose files are numbered (`Position.order`)."""
+    return (int(file.rpartition(".")[2]) << 40) + offset
 
 
 @dataclass(frozen=True)

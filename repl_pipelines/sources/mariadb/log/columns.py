@@ -5,13 +5,16 @@ from collections.abc import Callable, Collection, Mapping
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Connection, rows
-from repl_pipelines.sources.mariadb.values import TOTAL
 
 Decode = Callable[[bytes], str]
 
 _VIRTUAL = """
 select table_schema, table_name, column_name from information_schema.columns
 where is_generated = 'ALWAYS' and extra not like '%STORED%' and (table_schema, table_name) in ({})
+"""
+_SINGLE_BYTE = """
+select character_set_name from information_schema.character_sets
+where maxlen = 1 and character_set_name <> 'binary'
 """
 UTF8 = frozenset({"utf8mb3", "utf8mb4", "ascii"})
 
@@ -29,16 +32,24 @@ def virtual(
 def decoders(connection: Connection) -> Mapping[str, Decode]:
     """By character set, how its texts are decoded; other sets' texts are not told.
 
-    Of sets with one byte a character the server itself is asked for the 256 characters.
+    Of sets with one byte a character the server itself is asked for the 256 characters. What they
+    raise is a UnicodeError.
     """
     every = bytes(range(256)).hex()
-    sets = sorted(TOTAL - UTF8)
+    sets = [str(name) for (name,) in rows(connection, _SINGLE_BYTE)]
     texts = ", ".join(f"convert(_{charset} x'{every}' using utf8mb4)" for charset in sets)
     [found] = rows(connection, f"select {texts}")
     single = {name: _single_byte(str(text)) for name, text in zip(sets, found, strict=True)}
-    return {**dict.fromkeys(UTF8, bytes.decode), **single}
+    return {**single, **dict.fromkeys(UTF8, bytes.decode)}
 
 
 def _single_byte(characters: str) -> Decode:
     table = dict(enumerate(characters))
-    return lambda value: value.decode("latin-1").translate(table)
+    none = bytes(n for n, char in enumerate(characters) if char == "?" and n != ord("?"))
+
+    def decode(value: bytes) -> str:
+        if len(value.translate(None, none)) < len(value):
+            raise UnicodeError("a byte stands for no character")
+        return value.decode("latin-1").translate(table)
+
+    return decode

@@ -1,11 +1,14 @@
 """Which tables can be read from the log: those whose every change it tells, with their key."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.mariadb.connection import Connection, rows
-from repl_pipelines.sources.mariadb.log.readings import Reading
+from repl_pipelines.sources.mariadb.log.foreign import reaches
+from repl_pipelines.sources.mariadb.log.readings import Reading, Readings, read_as
 
 # What must be set for the log to tell rows, all their columns, and these columns' names.
 _WANTED = {
@@ -17,7 +20,28 @@ _VERSIONED = """
 select table_schema, table_name from information_schema.tables
 where table_type = 'SYSTEM VERSIONED'
 """
-Readings = Mapping[TableName, Mapping[str, Reading]]
+
+
+def surveyed(connection: Connection, source: str, tables: Sequence[Table]) -> Survey:
+    """Tables in mode log: those that can be, with what should be known of them."""
+    if not tables:
+        return Survey((), {})
+    unfit = problems(connection, source, tables, read_as(connection, tables))
+    silent: dict[TableName, TableName] = {}
+    for parent, found in reaches(connection, [table.name for table in tables]).items():
+        silent |= {child: parent for reach in found for child in reach.children}
+    fit = (table for table in tables if table.name not in unfit)
+    return Survey(tuple(_noted(table, silent.get(table.name)) for table in fit), unfit)
+
+
+def _noted(table: Table, parent: TableName | None) -> Table:
+    if parent is None:
+        return table
+    note = (
+        f"{table.name}: a foreign key lets changes of {parent} change or delete rows here, which"
+        " the binary log does not tell: such a sync compares the table."
+    )
+    return replace(table, notes=(*table.notes, note))
 
 
 def problems(
@@ -47,6 +71,14 @@ def _server(connection: Connection, source: str) -> DeclarationError | None:
     [(on, *settings)] = rows(
         connection, f"select @@log_bin, {', '.join(f'@@global.{name}' for name in _WANTED)}"
     )
+    [(forwards, from_elsewhere)] = rows(
+        connection, "select @@log_slave_updates, @@global.gtid_slave_pos <> ''"
+    )
+    if from_elsewhere and not forwards:
+        return DeclarationError(
+            f"Source {source!r} is a replica, and what it replicates is not in its binary log.",
+            "Restart it with log_slave_updates = ON, or point the source at the primary.",
+        )
     if not on:
         return DeclarationError(
             f"Source {source!r}: the server writes no binary log, which mode log reads.",

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from repl_pipelines.sources.mariadb.log.events import Malformed, packed
+from repl_pipelines.sources.mariadb.log.events import packed
 
 Offsets = npt.NDArray[np.int64]
 Raw = npt.NDArray[np.uint8]
@@ -139,7 +139,7 @@ class Layout:
         return (len(self.names) + 7) // 8
 
     def starts(self, data: bytes, at: int, end: int) -> list[int]:
-        """Where each row begins, from `at` to `end`."""
+        """Where each row begins, from `at` to `end`. Raises Unreadable."""
         nulls, plans = self.nulls, self._plans
         found: list[int] = []
         while at < end:
@@ -157,7 +157,7 @@ class Layout:
                 else:
                     at += int.from_bytes(data[at : at + prefix], "little") + skip
         if at != end:
-            raise Malformed(f"rows of {self.schema}.{self.table} go beyond their event")
+            raise Unreadable("its rows in the log are of another form than it announced")
         return found
 
     def walk(self, raw: Raw, at: Offsets) -> list[Fields]:

@@ -1,22 +1,23 @@
 """Mode `log` in one sync: prepared before the snapshot, read after it, anchored for the next."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from repl_pipelines import duck
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.sources.contract import Changes
-from repl_pipelines.sources.mariadb.connection import Connection
+from repl_pipelines.sources.mariadb.connection import Connection, source_errors
 from repl_pipelines.sources.mariadb.log import eligible
 from repl_pipelines.sources.mariadb.log.anchor import Anchor, Place
-from repl_pipelines.sources.mariadb.log.columns import decoders, virtual
 from repl_pipelines.sources.mariadb.log.drain import Broken, Drain
 from repl_pipelines.sources.mariadb.log.events import Kind
 from repl_pipelines.sources.mariadb.log.foreign import Reach, reaches
 from repl_pipelines.sources.mariadb.log.gtid import GtidSet
-from repl_pipelines.sources.mariadb.log.readings import Reading, reading
+from repl_pipelines.sources.mariadb.log.readings import Readings, read_as
 from repl_pipelines.sources.mariadb.log.rows import RowEvents
 from repl_pipelines.sources.mariadb.log.shelf import Shelf
 from repl_pipelines.sources.mariadb.log.spool import Spool, Target
@@ -34,41 +35,40 @@ class LogReading:
     tables: Sequence[Table]
     horizons: Mapping[TableName, str]
     problems: Mapping[TableName, ReplicationError]
-    readings: Mapping[TableName, Mapping[str, Reading]]
+    readings: Readings
     reaches: Mapping[TableName, Sequence[Reach]]
+    connect: Connect
+    instance: duck.Instance
     anchors: dict[TableName, Anchor] = field(default_factory=dict[TableName, Anchor])
 
     @classmethod
     def prepare(
         cls,
-        connection: Connection,
+        connect: Connect,
         source: str,
         tables: Sequence[Table],
         horizons: Mapping[TableName, str],
+        instance: duck.Instance,
     ) -> "LogReading":
         """Look at the catalog; before the snapshot.
 
         A foreign key that is added or dropped from here on is in the log before the snapshot, or it
         does nothing that the snapshot shows.
         """
-        names = [table.name for table in tables]
-        computed, characters = virtual(connection, names), decoders(connection)
-        known = {
-            t.name: {
-                c.name: reading(
-                    c, characters, virtual=(t.name.schema, t.name.name, c.name) in computed
-                )
-                for c in t.columns
-            }
-            for t in tables
-        }
-        problems = eligible.problems(connection, source, tables, known)
-        return cls(source, tables, horizons, problems, known, reaches(connection, names))
+        with connect() as connection, source_errors(source, "preparing to read the binary log"):
+            known = read_as(connection, tables)
+            problems = eligible.problems(connection, source, tables, known)
+            reached = reaches(connection, [table.name for table in tables])
+        return cls(source, tables, horizons, problems, known, reached, connect, instance)
 
     def read(
-        self, connect: Connect, position: Position, target: Target
+        self, position: Position, batches: Mapping[TableName, int], directory: Path
     ) -> dict[TableName, Changes]:
         """Read the log up to a snapshot, at `position`."""
+        with closing(self.instance.session()) as session:
+            return self._read(position, Target(directory, session, batches))
+
+    def _read(self, position: Position, target: Target) -> dict[TableName, Changes]:
         now = GtidSet.parse(position.token["gtid"])
         spools: dict[TableName, Spool] = {}
         live: dict[TableName, Place] = {}
@@ -82,8 +82,8 @@ class LogReading:
             if anchor and not spool.gap:
                 live[table.name] = anchor.place
         followed = {name: spools[name] for name in live}
-        place = self._drain(connect, position, followed, live, target) if live else None
-        place = place or self._fresh(connect, position, now)
+        place = self._drain(position, followed, live, target) if live else None
+        place = place or self._fresh(position, now)
         if place:
             self.anchors |= dict.fromkeys(spools, Anchor(now, place))
         refusals = {name: Changes(problem=error) for name, error in self.problems.items()}
@@ -91,7 +91,6 @@ class LogReading:
 
     def _drain(
         self,
-        connect: Connect,
         position: Position,
         spools: Mapping[TableName, Spool],
         places: Mapping[TableName, Place],
@@ -107,7 +106,7 @@ class LogReading:
             Shelf(target.directory),
         )
         try:
-            with self._stream(connect) as stream:
+            with self._stream() as stream:
                 return drain.run(stream.events(drain.first.file, drain.first.offset))
         except Broken as why:
             reason = str(why)
@@ -117,12 +116,12 @@ class LogReading:
             spool.gap = reason
         return None
 
-    def _fresh(self, connect: Connect, position: Position, now: GtidSet) -> Place | None:
+    def _fresh(self, position: Position, now: GtidSet) -> Place | None:
         """Where the log goes on behind the snapshot; None where no reading can begin there."""
         file, offset = position.token["file"], int(position.token["offset"])
         if offset >= _FARTHEST:
             return None
-        with self._stream(connect) as stream:
+        with self._stream() as stream:
             try:
                 events = stream.events(file, offset)
                 created = next(event.at for event in events if event.kind == Kind.FORMAT)
@@ -131,8 +130,8 @@ class LogReading:
         return Place(file, offset, created, None, now)
 
     @contextmanager
-    def _stream(self, connect: Connect) -> Iterator[LogStream]:
-        with connect() as connection:
+    def _stream(self) -> Iterator[LogStream]:
+        with self.connect() as connection:
             yield LogStream(connection, self.source)
 
 

@@ -3,7 +3,7 @@
 What the log does not tell in a form that is understood here, the sync asks of the snapshot.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from repl_pipelines.duck import duckdb_type
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.sql import quote
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.mariadb.connection import Connection
 from repl_pipelines.sources.mariadb.log import values
-from repl_pipelines.sources.mariadb.log.columns import Decode
+from repl_pipelines.sources.mariadb.log.columns import Decode, decoders, virtual
 from repl_pipelines.sources.mariadb.log.layout import Fields, Raw, Shape, Unreadable, Wire
 from repl_pipelines.sources.mariadb.values import charset, data_type
 
@@ -36,10 +38,30 @@ class Reading:
         return self.decode(shape, fields, raw)
 
 
-def reading(column: Column, decoders: Mapping[str, Decode], *, virtual: bool) -> Reading:
-    """How to read a column. decoders: by character set; virtual: it is computed when read."""
+Readings = Mapping[TableName, Mapping[str, Reading]]
+
+
+def read_as(connection: Connection, tables: Sequence[Table]) -> Readings:
+    """How to read the columns of these tables, by name."""
+    computed = virtual(connection, [table.name for table in tables])
+    sets = decoders(connection)
+    return {
+        (name := table.name): {
+            column.name: _reading(column, sets, told=(*_parts(name), column.name) not in computed)
+            for column in table.columns
+        }
+        for table in tables
+    }
+
+
+def _parts(name: TableName) -> tuple[str, str]:
+    return name.schema, name.name
+
+
+def _reading(column: Column, decoders: Mapping[str, Decode], *, told: bool) -> Reading:
+    """decoders: by character set; told: the column is in the log."""
     wire = WIRES.get(data_type(column))
-    decode = None if wire is None or virtual else _decode(column, wire, decoders)
+    decode = _decode(column, wire, decoders) if wire and told else None
     value = _value(column)
     strict = column.family not in {Family.TEXT, Family.BYTES}
     misfit = f"({quote(column.name)} IS NOT NULL AND {value} IS NULL)" if strict else None

@@ -105,7 +105,7 @@ class Spool:
         if self._layout and self._kinds and not self.gap:
             try:
                 self._decode(self._layout)
-            except Unreadable as why:
+            except (Unreadable, UnicodeError) as why:
                 self.gap = str(why)
         self._data, self._ends = bytearray(), array("q")
         self._kinds, self._stamps, self.size = bytearray(), [], 0

@@ -190,7 +190,7 @@ def texts(_: Shape, fields: Fields, raw: Raw, *, text: Decode) -> Any:
         if text == bytes.decode:
             return found.cast(pa.large_string())
         return pa.array([v if v is None else text(v) for v in found.to_pylist()], pa.large_string())
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+    except (pa.ArrowInvalid, UnicodeError):
         raise Unreadable("a text is not valid in its character set") from None
 
 

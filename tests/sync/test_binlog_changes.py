@@ -1,0 +1,112 @@
+"""Mode log on MariaDB in a replication: streamed, healed by difference, and once after a crash."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from repl_pipelines.lake.lake import Lake
+from repl_pipelines.lake.store import Store
+from repl_pipelines.model.entry import Action
+from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sources.mariadb.source import MariadbSource
+from repl_pipelines.sync.engine import Replication
+from tests.extensions import leave_signatures_unverified
+from tests.servers import Bucket
+from tests.sync.conftest import store_of
+from tests.sync.marias import LOG, Maria, following
+
+# A child is forked from a server that has imported everything and started no thread.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload([__name__])
+SHOP = (
+    "create table orders (id int primary key, total int, note varchar(99))",
+    """create table parts (id int primary key, o int, word varchar(9) character set gbk,
+         twice int as (o * 2) virtual, foreign key (o) references orders (id) on delete cascade)""",
+    "insert into orders select seq, seq, repeat('x', 90) from seq_1_to_400",
+    "insert into parts (id, o, word) select seq, seq, '汉字' from seq_1_to_300",
+)
+
+
+@pytest.fixture
+def shop(mariadb_database: Address, bucket: Bucket) -> Iterator[Maria]:
+    with following(mariadb_database, bucket, *SHOP) as shop:
+        yield shop
+
+
+def base_files(shop: Maria, name: str) -> set[str]:
+    return {f.path for f in shop.lake.table(shop.name(name)).files() if f.layer == "base"}
+
+
+def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
+    base = base_files(shop, "orders")
+    entries = shop.streamed(
+        "insert into orders values (1000, 1, null)",
+        "update orders set id = id + 5000 where id > 390",
+        "insert into parts (id, o, word) values (900, 5, '字'), (901, 6, null)",
+        "update parts set o = 7, word = '汉' where id = 901",
+        "update parts set id = 902 where id = 900",
+    )
+    assert entries["orders"].changed == 1 + 2 * 11
+    # The foreign key deletes parts, and the log does not say so.
+    entries = shop.sync("delete from orders where id in (1, 2)")
+    assert shop.gaps["orders"] == ""
+    assert "foreign key" in shop.gaps["parts"]
+    assert (entries["parts"].reconciled, entries["parts"].action) == (2, Action.CHANGES)
+    # One statement in another format: only what differs is moved.
+    entries = shop.sync(
+        "set binlog_format = statement", "update orders set total = 0 where id < 10"
+    )
+    assert all("as a statement" in gap for gap in shop.gaps.values())
+    assert (entries["orders"].reconciled, entries["parts"].action) == (7, Action.UNCHANGED)
+    shop.streamed("set binlog_format = row", "update orders set total = 1 where id < 10")
+    assert base_files(shop, "orders") == base
+
+
+def test_tables_change_join_and_fail_without_the_others(shop: Maria) -> None:
+    entries, failed = shop.attempt(
+        "alter table orders add column more int default 7",
+        "update orders set more = 8 where id = 3",
+        "create table joined (id int primary key)",
+        "insert into joined values (1)",
+        "create table free (v int)",
+        "update parts set o = 4 where id = 3",
+    )
+    assert set(failed) == {"free"}
+    assert "needs a key" in failed["free"].what
+    assert {name: entry.action for name, entry in entries.items()} == {
+        "orders": Action.COPY,
+        "joined": Action.COPY,
+        "parts": Action.CHANGES,
+    }
+    shop.streamed("drop table free", "insert into joined values (2)", "delete from parts")
+    shop.sync("truncate joined", "insert into joined values (3)")
+
+
+def killed(point: str, address: Address, store: Store) -> None:
+    """What the child does: a sync."""
+    os.environ["REPL_PIPELINES_FAILPOINT"] = point
+    leave_signatures_unverified(pytest.MonkeyPatch())
+    source = MariadbSource("shop", address)
+    Replication("shop", source, Lake(store, "shop"), [], (LOG,)).sync(run="killed")
+
+
+def test_each_change_counts_once_wherever_a_sync_is_killed(shop: Maria) -> None:
+    for turn, point in enumerate(("log.drained", "lake.committed", "journal.written"), 1):
+        shop.sql(f"update orders set total = -{turn} where id = 10")
+        arguments = (point, shop.address, store_of(shop.bucket))
+        child = CHILDREN.Process(target=killed, args=arguments)
+        child.start()
+        child.join()
+        assert child.exitcode == 137, f"{point} was not reached"
+        shop.sync(f"update orders set total = -{turn}0 where id = 10")
+    table = shop.name("orders")
+    paths = [path for one in shop.lake.journal.of_table(table) for path in one.entry.files]
+    files = ", ".join(f"'{shop.lake.table(table).uri}/{path}'" for path in paths)
+    with shop.lake.session() as session:
+        told = session.execute(f"select total from read_parquet([{files}])").fetchall()
+    assert Counter(told) == dict.fromkeys([(-n,) for n in (1, 10, 2, 20, 3, 30)], 1)
