@@ -6,9 +6,11 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
+from repl_pipelines.lake.history import History
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.entry import Action
@@ -65,6 +67,30 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
     assert (entries["orders"].reconciled, entries["parts"].action) == (7, Action.UNCHANGED)
     shop.streamed("set binlog_format = row", "update orders set total = 1 where id < 10")
     assert base_files(shop, "orders") == base
+
+
+def test_the_history_knows_each_sync_and_each_transaction(shop: Maria) -> None:
+    """Whatever is asked for, a transaction right behind it is not in it."""
+    table = next(t for t in shop.replication.tables() if t.name.name == "orders")
+    known: list[tuple[int | datetime, list[tuple]]] = []
+    for turn in range(3):
+        entries = shop.streamed(
+            f"update orders set total = -{turn} where id = 10",
+            f"set timestamp = {2**31 - 9 if turn else 1}",  # a session may say when it is
+            f"update orders set id = -{turn} - 1 where id = 350 + {turn}",
+        )
+        position = entries["orders"].position
+        totals = sorted(shop.sql("select id, total from orders"))
+        known += [(position.order, totals), (position.at, totals)]
+    shop.streamed("update orders set total = 0")
+    shop.streamed()
+    history = History.read(shop.lake, table)
+    with shop.lake.session() as session:
+        for moment, totals in known:
+            session.execute(f"create or replace temp view past as {history.as_of(moment)}")
+            assert session.execute("select id, total from past order by 1").fetchall() == totals
+        versions = session.execute(history.versions({"id": "10"})).fetchall()
+    assert len(versions) == 4
 
 
 def test_tables_change_join_and_fail_without_the_others(shop: Maria) -> None:

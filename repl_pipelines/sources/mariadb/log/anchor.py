@@ -36,14 +36,18 @@ def order(file: str, offset: int) -> int:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Stored with every batch of a table (`Entry.horizon`). gtids: what the copy equals."""
+    """Stored with every batch of a table (`Entry.horizon`).
+
+    gtids: what the copy equals; at: when that was, in microseconds since 1970
+    """
 
     gtids: GtidSet
+    at: int
     place: Place
 
     def to_text(self) -> str:
         place: dict[str, Any] = {**asdict(self.place), "before": str(self.place.before)}
-        return json.dumps({"gtids": str(self.gtids), **place}, sort_keys=True)
+        return json.dumps({"gtids": str(self.gtids), "at": self.at, **place}, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str | None) -> "Anchor | None":
@@ -51,6 +55,6 @@ class Anchor:
         try:
             plain = json.loads(text or "")
             gtids, before = (GtidSet.parse(plain.pop(name)) for name in ("gtids", "before"))
-            return cls(gtids, Place(**plain, before=before))
+            return cls(gtids, int(plain.pop("at")), Place(**plain, before=before))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None

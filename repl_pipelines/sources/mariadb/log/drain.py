@@ -166,7 +166,7 @@ class Drain:
         self._begin = begin
         self._began = Place(self._file, event.start, self._created, event.checksum, self.state)
         lacking = frozenset(n for n, s in self.spools.items() if not s.past.holds(begin.gtid))
-        stamp = Stamp(order(self._file, event.start), event.at)
+        stamp = Stamp(order(self._file, event.start) + 1, event.at * 1_000_000)
         self._transaction = Transaction(stamp, lacking)
         if begin.prepared:
             self.shelf.begin()

@@ -66,28 +66,29 @@ class LogReading:
     ) -> dict[TableName, Changes]:
         """Read the log up to a snapshot, at `position`."""
         with closing(self.instance.session()) as session:
-            return self._read(position, Target(directory, session, batches))
+            now = round(position.at.timestamp() * 1_000_000)
+            return self._read(position, Target(directory, session, batches, now))
 
     def _read(self, position: Position, target: Target) -> dict[TableName, Changes]:
+        refusals = {name: Changes(problem=error) for name, error in self.problems.items()}
+        tables = [table for table in self.tables if table.name not in self.problems]
+        if not tables:
+            return refusals
         now = GtidSet.parse(position.token["gtid"])
-        spools: dict[TableName, Spool] = {}
-        live: dict[TableName, Place] = {}
-        for table in self.tables:
-            if table.name in self.problems:
-                continue
-            anchor = Anchor.parse(self.horizons.get(table.name))
-            past = anchor.gtids if anchor else GtidSet()
-            spool = Spool(table, past, self.readings[table.name], target, _broken(anchor, now))
-            spools[table.name] = spool
-            if anchor and not spool.gap:
-                live[table.name] = anchor.place
+        known = {t.name: Anchor.parse(self.horizons.get(t.name)) for t in tables}
+        spools = {t.name: self._spool(t, known[t.name], now, target) for t in tables}
+        live = {n: a.place for n, a in known.items() if a and not spools[n].gap}
         followed = {name: spools[name] for name in live}
         place = self._drain(position, followed, live, target) if live else None
         place = place or self._fresh(position, now)
         if place:
-            self.anchors |= dict.fromkeys(spools, Anchor(now, place))
-        refusals = {name: Changes(problem=error) for name, error in self.problems.items()}
+            self.anchors |= dict.fromkeys(spools, Anchor(now, target.now, place))
         return {name: spool.changes() for name, spool in spools.items()} | refusals
+
+    def _spool(self, table: Table, anchor: Anchor | None, now: GtidSet, target: Target) -> Spool:
+        past, since = (anchor.gtids, anchor.at) if anchor else (GtidSet(), 0)
+        gap = _broken(anchor, now)
+        return Spool(table, past, since, self.readings[table.name], target, gap)
 
     def _drain(
         self,

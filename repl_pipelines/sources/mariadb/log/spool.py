@@ -42,16 +42,24 @@ _WRITTEN, _DELETED, _BEFORE, _AFTER = range(4)
 
 @dataclass(frozen=True)
 class Target:
-    """Where files go, the session that writes them, and the number of each table's batch."""
+    """Where files go, the session that writes them, and the number of each table's batch.
+
+    now: when the snapshot was taken, in microseconds since 1970
+    """
 
     directory: Path
     session: duckdb.DuckDBPyConnection
     batches: Mapping[TableName, int]
+    now: int
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """A transaction as its rows tell of it. position: as `Position.order`; at: seconds."""
+    """A transaction as its rows tell of it.
+
+    position: as `Position.order`, behind that of every snapshot that does not show it
+    at:       when the server began to commit it, in microseconds since 1970; it has whole seconds
+    """
 
     position: int
     at: int
@@ -61,12 +69,14 @@ class Stamp:
 class Spool:
     """One table's change rows.
 
-    past:    what its copy has; readings: how to read its columns, by name
+    past:    what its copy has, and `since` when, in microseconds since 1970
+    readings: how to read its columns, by name
     gap:     why they are not all, '' while they are
     """
 
     table: Table
     past: GtidSet
+    since: int
     readings: Mapping[str, Reading]
     target: Target
     gap: str = ""
@@ -160,9 +170,10 @@ class Spool:
         )
         columns["_rp_seq"] = pa.array(images.sequence[which])
         columns["_rp_position"] = pa.array([s.position for s in stamps], pa.int64())
-        columns["_rp_time"] = pa.array(
-            [s.at * 1_000_000 for s in stamps], pa.timestamp("us", "UTC")
-        )
+        # What the copy's last snapshot did not show was committed after it, whatever a session or
+        # the whole seconds of the log say, and before this one.
+        times = [min(max(s.at, self.since + 1), self.target.now) for s in stamps]
+        columns["_rp_time"] = pa.array(times, pa.timestamp("us", "UTC"))
         if unknown:
             self.incomplete = True
             columns[UNKNOWN] = pa.array([unknown] * count, pa.list_(pa.int32()))
