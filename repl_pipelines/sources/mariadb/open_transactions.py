@@ -25,6 +25,8 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
 """
 _TRANSACTIONS = "select trx_mysql_thread_id, trx_started from information_schema.innodb_trx"
 
+_PREPARED = "xa recover"
+
 
 def watermark(address: Address, protection: Protection, source: str) -> Watermark:
     """Observe the open transactions; call before taking the snapshot. Raises GrantMissing."""
@@ -55,7 +57,7 @@ def watermark(address: Address, protection: Protection, source: str) -> Watermar
                     f"Source {source!r}: INNODB_TRX is asked so often that it is never renewed.",
                     "Let monitoring ask less than ten times a second.",
                 )
-        prepared = rows(connection, "xa recover")
+        prepared = rows(connection, _PREPARED)
     starts = [started for thread, started in found if thread != ours]
     oldest = min([taken, *starts, *(began for _, began in statements)])
     return _watermark(taken, None if prepared else oldest)

@@ -28,6 +28,7 @@ from repl_pipelines.sources.mariadb.connection import (
 from repl_pipelines.sources.mariadb.log.anchor import order
 
 _BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+_HOLD = "BACKUP STAGE BLOCK_COMMIT"
 _POSITION = """
 select now(6), @@gtid_binlog_pos, @@server_id, @@server_uid
 """
@@ -45,6 +46,7 @@ class Readers:
         try:
             for _ in range(protection.workers):
                 self._all.append(connect(address, protection, name))
+                _let_go_of_tables(self._all[-1])
             with (
                 source_errors(name, "taking the snapshot"),
                 closing(connect(address, protection, name)) as control,
@@ -60,8 +62,8 @@ class Readers:
     def reader(self, table: Table) -> Iterator[Connection]:
         """A session in the snapshot, waiting until one is free; it holds up DDL on the table.
 
-        No longer than in the block: what a transaction has read it keeps locked against DDL, and
-        an ALTER TABLE that waits keeps everybody else waiting.
+        No longer than in the block, if we may (`_let_go_of_tables`): what a transaction has read it
+        keeps locked against DDL, and an ALTER TABLE that waits keeps everybody else waiting.
         """
         connection = self._idle.get()
         try:
@@ -86,6 +88,16 @@ class Readers:
                 connection.close()
 
 
+def _let_go_of_tables(connection: Connection) -> None:
+    """Have a roll-back to a savepoint release the tables read since.
+
+    It does not in a session that would write to the binary log, and to be none of these takes
+    BINLOG ADMIN.
+    """
+    with suppress(pymysql.err.OperationalError):
+        rows(connection, "SET sql_log_bin = 0")
+
+
 def _released(connection: Connection | None) -> Connection | None:
     """The session without its locks; None where it is gone."""
     if connection is None:
@@ -108,7 +120,7 @@ def _begin_together(control: Connection, readers: Sequence[Connection], name: st
     """Begin a transaction in each reader, between the same two commits; the position of all."""
     rows(control, "BACKUP STAGE START")
     try:
-        rows(control, "BACKUP STAGE BLOCK_COMMIT")
+        rows(control, _HOLD)
         for connection in readers:
             rows(connection, _BEGIN)
         [(at, gtid, server, uid)] = rows(control, _POSITION)
