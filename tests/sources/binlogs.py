@@ -121,18 +121,19 @@ class Binlog:
         forms = ", ".join(_joined_duckdb(column) for column in table.columns)
         files = ", ".join(f"'{part}'" for part in changes.parts)
         told = self.engine.execute(
-            f"select _rp_op, {forms} from read_parquet([{files}], union_by_name=true)"
+            f"select _rp_seq, _rp_op, {forms} from read_parquet([{files}], union_by_name=true)"
             " order by _rp_seq"
         ).fetchall()
+        assert len({number for number, *_ in told}) == len(told), "the order is not told"
         for part in changes.parts:
             part.unlink()
-        for kind, *row in told:
+        for _, kind, *row in told:
             key = _key(table, row)
             if kind == "d":
                 del copy[key]
             else:
                 copy[key] = tuple(row)
-        return told
+        return [row[1:] for row in told]
 
 
 def _key(table: Table, row: list[str] | Row) -> Row:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from repl_pipelines.errors import DeclarationError, GrantMissing
+from repl_pipelines.errors import DeclarationError, GrantMissing, SourceUnavailable
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Address
 from repl_pipelines.sources.mariadb.log import rows as row_events
 from repl_pipelines.sources.mariadb.log.anchor import Anchor
+from repl_pipelines.sources.mariadb.log.events import Kind
 from repl_pipelines.sources.mariadb.log.gtid import Gtid, GtidSet
 from repl_pipelines.sources.mariadb.log.statements import concerned, plain
+from repl_pipelines.sources.mariadb.log.stream import LogStream
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from tests.servers import mariadb_server
 from tests.sources.binlogs import Binlog
@@ -268,6 +270,34 @@ def test_the_grants_that_are_needed(items: Binlog) -> None:
         items.read()
     assert "GRANT REPLICATION SLAVE ON *.*" in raised.value.remedy
     items.follow(f"grant replication slave on *.* to {who}", "delete from items where id = 1")
+
+
+def test_a_log_may_have_checksums_or_not(items: Binlog) -> None:
+    items.sql("set @kept = @@global.binlog_checksum")
+    try:
+        items.follow("set global binlog_checksum = none", "delete from items where id = 1")
+        items.follow("delete from items where id = 2")
+        items.follow("delete from items where id = 3", "set global binlog_checksum = crc32")
+        items.follow("delete from items where id = 4")
+    finally:
+        items.sql("set global binlog_checksum = @kept")
+
+
+def test_an_event_that_was_damaged_is_not_used(items: Binlog) -> None:
+    place = Anchor.parse(next(iter(items.horizons.values()))).place
+    items.sql("update items set name = concat(name, 'x')")
+    with items.source.connection() as connection:
+        stream = LogStream(connection, "shop")
+        packet, packets = stream._packet, list[bytes]()
+        stream._packet = lambda: packets.append(packet()) or packets[-1]
+        told = list(stream.events(place.file, place.offset))
+        assert [event.kind for event in told][-1] == Kind.XID
+        for number, data in enumerate(packets[2:-1]):
+            for at in (4, len(data) // 2, len(data) - 1):
+                damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+                with pytest.raises(SourceUnavailable, match="checksum"):
+                    stream._event(damaged)
+            assert stream._event(data) == told[2 + number]
 
 
 def test_compressed_events_are_read(items: Binlog) -> None:

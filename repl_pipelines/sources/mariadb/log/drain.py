@@ -109,7 +109,7 @@ class Drain:
         self._file, self._closed, self._last, self._created = file, False, None, 0
 
     def _open(self, event: Event) -> None:
-        """A file begins: in it tables are numbered anew."""
+        """A file begins. Numbers of tables grow: those of files before are never met again."""
         self._created = event.at
         self.rows.maps.clear()
         for name, place in self._here_of():

@@ -63,10 +63,6 @@ class RowEvents:
         except Unreadable as why:
             self._gap(name, str(why), transaction)
 
-    def wanted(self, body: bytes) -> bool:
-        """Whether a TABLE_MAP event is of a table that concerns us."""
-        return self._named(body) is not None
-
     def _named(self, body: bytes) -> tuple[TableName, bytes] | None:
         schema, table, _ = table_name(body)
         name = TableName(schema, table)

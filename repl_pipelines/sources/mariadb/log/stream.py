@@ -45,8 +45,7 @@ class LogStream:
             # Events are to come as they are in the file, with their checksums and GTIDs.
             rows(
                 self._connection,
-                "SET @master_binlog_checksum = @@global.binlog_checksum,"
-                " @mariadb_slave_capability = 4",
+                "SET @master_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4",
             )
             self._connection._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage,reportArgumentType]
             while (data := self._packet()) is not None:
@@ -58,7 +57,7 @@ class LogStream:
             packet = self._connection._read_packet()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         except pymysql.err.MySQLError as error:
             code = error.args[0] if error.args else 0
-            text = " ".join(str(error.args[-1:]).split())
+            text = " ".join(str(error.args[-1] if error.args else error).split())
             if code == ER.MASTER_FATAL_ERROR_READING_BINLOG:
                 raise NotThere(text) from error
             if code in _DENIED:
