@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable
 
-from bench import cdc, full
+from bench import cdc, full, many
 
-BENCHES: dict[str, Callable[[], None]] = {"cdc": cdc.main, "full": full.main}
+BENCHES: dict[str, Callable[[], None]] = {"cdc": cdc.main, "full": full.main, "many": many.main}
 
 
 def main() -> int:

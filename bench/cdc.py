@@ -82,19 +82,19 @@ def _measure(case: Case) -> dict[str, list[Cost]]:
         psycopg.connect(environment["BENCH_DSN"], autocommit=True) as session,
     ):
         parent = postmaster(session)
-        environment = {**environment, "BENCH_CHANGES": str(CHANGES)}
+        told = {**environment, "BENCH_CHANGES": str(CHANGES)}
         session.execute(f"create table t ({case.columns})".encode())
         session.execute("insert into t (id) select generate_series(1, 200000)")
         ours = [sys.executable, "-m", "bench.cdc_ours"]
         theirs = [DEBEZIUM, str(Path(__file__).with_name("cdc_debezium.py"))]
-        run(ours, environment, parent)  # the first copy, and the slot
+        run(ours, told, parent)  # the first copy, and the slot
         if DEBEZIUM:
-            run(theirs, {**environment, "BENCH_CHANGES": "0"}, parent)
+            run(theirs, {**told, "BENCH_CHANGES": "0"}, parent)
         for _ in range(ROUNDS):
             _change(session, case)
-            costs["repl_pipelines"].append(run(ours, environment, parent))
+            costs["repl_pipelines"].append(run(ours, told, parent))
             if DEBEZIUM:
-                costs["Debezium engine"].append(run(theirs, environment, parent))
+                costs["Debezium engine"].append(run(theirs, told, parent))
     return costs
 
 

@@ -14,11 +14,11 @@ from repl_pipelines.lake.store import Store
 
 
 @contextmanager
-def servers() -> Iterator[Mapping[str, str]]:
+def servers(settings: Mapping[str, str] | None = None) -> Iterator[Mapping[str, str]]:
     """Both, started for the bench; yields what its processes need in their environment."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
-        settings = {"max_wal_size": "8GB", "shared_buffers": "1GB"}
+        settings = {"max_wal_size": "8GB", "shared_buffers": "1GB", **(settings or {})}
         with (
             PostgresServer(Path(folder) / "pg", settings=settings) as server,
             S3Server(Path(folder) / "s3") as store,

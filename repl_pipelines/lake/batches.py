@@ -17,6 +17,7 @@ from repl_pipelines.lake.columns import check_columns, delta_schema, later_colum
 from repl_pipelines.lake.commits import publish, widen
 from repl_pipelines.lake.log import Commit, Log
 from repl_pipelines.lake.restart import restart
+from repl_pipelines.lake.seal import sound
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import Table, TableName
 
@@ -80,6 +81,21 @@ class Batches:
         LakeDamaged where the log does not reach up to `batch`.
         """
         return self._entries_after(self._log.open(), batch)
+
+    def onwards(self, version: int) -> tuple[Entry, ...] | None:
+        """Entries of the commit that made `version`, and of all later ones, oldest first.
+
+        A request for each, and nothing else of the log is looked at. None where that does not tell:
+        there is no such commit of ours (any more), or one that cannot be its own.
+        """
+        found: list[Entry] = []
+        while (info := self._log.info(version)) is not None:
+            commit = Commit.of(version, info)
+            if not sound(info, version) or (commit is None and not found):
+                return None
+            found += Head.of(commit).entries if commit else ()
+            version += 1
+        return tuple(found) or None
 
     def _head(self, handle: DeltaTable) -> Head:
         commit = self._log.newest(handle)

@@ -1,7 +1,7 @@
 """One Delta table's log: its files at a version, and the commits of ours in it."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ class Commit:
     version: int
     call: str
     content: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, version: int, info: Mapping[str, Any]) -> "Commit | None":
+        """From the version's commitInfo; None if it is of no commit of ours."""
+        return cls(version, info.get(CALL, ""), info[COMMIT]) if COMMIT in info else None
 
 
 class Log:
@@ -108,8 +113,8 @@ class Log:
             info = self.info(version)
             if info is None:
                 break
-            if COMMIT in info:
-                yield Commit(version, info.get(CALL, ""), info[COMMIT])
+            if commit := Commit.of(version, info):
+                yield commit
                 carried = None
                 if version == 0 or FIRST in info:
                     return

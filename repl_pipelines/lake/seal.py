@@ -31,11 +31,16 @@ def broken(info: Mapping[str, Any] | None, files: Iterable[LakeFile], version: i
         return f"the commit of version {version} is gone"
     if not info:
         return f"the commit of version {version} was cut off or emptied"
-    if info.get(VERSION, version) != version:
+    if not sound(info, version):
         return f"version {version} is a copy of version {info[VERSION]}"
     if FILES in info and info[FILES] != _digest(files):
         return f"its files at version {version} are not those that were committed"
     return ""
+
+
+def sound(info: Mapping[str, Any], version: int) -> bool:
+    """Whether what a commit says of itself is there, and of this version."""
+    return bool(info) and info.get(VERSION, version) == version
 
 
 def _digest(files: Iterable[LakeFile]) -> str:

@@ -37,24 +37,36 @@ class Batch:
 
 
 def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
-    """Mode cursor: append what changed since the horizon, then what the proof finds besides."""
+    """Mode cursor: append what changed since the horizon, then what the proof finds besides.
+
+    Where the source's figures are those of the copy, neither rows nor the copy are read.
+    """
     table = work.table
     whole = work.past.whole
     assert whole is not None, "a first sync is a copy"
     horizon = work.snapshot.horizon(table, whole.horizon)
+    reconciling = table.deletes is not Deletes.IGNORE or work.mend
+    source = _measured(work) if reconciling else None
+    if source and not work.mend and work.stands(coarse := source.coarsened(COARSE)):
+        return publish(work, Batch(), horizon, coarse)
     batch = Batch()
     since = Since(whole.horizon)
     rows = work.read(since)
     batch.changed = _append(work, batch, rows, ghosts="false")
-    if table.deletes is Deletes.IGNORE and not work.mend:
-        _prove_written(work, batch, since, rows)
-        return publish(work, batch, horizon, work.measured() if measure else None)
-    return reconcile(work, batch, horizon)
+    if source:
+        return reconcile(work, batch, horizon, source)
+    _prove_written(work, batch, since, rows)
+    return publish(work, batch, horizon, work.measured() if measure else None)
 
 
-def reconcile(work: Work, batch: Batch, horizon: str | None) -> list[Entry]:
-    """Compare the copy, with `batch`, to the snapshot; append what differs; prove it all."""
-    source, copy = compare(work, batch)
+def reconcile(
+    work: Work, batch: Batch, horizon: str | None, source: Figures | None = None
+) -> list[Entry]:
+    """Compare the copy, with `batch`, to the snapshot; append what differs; prove it all.
+
+    source: its figures by `bucket_count` buckets, if they are known
+    """
+    source, copy = compare(work, batch, source)
     found = differing(source, copy)
     if wholesale(work.table, found) and not work.mend:
         work.misfits.clear()  # they are met again among all rows
@@ -63,11 +75,14 @@ def reconcile(work: Work, batch: Batch, horizon: str | None) -> list[Entry]:
     return publish(work, batch, horizon, source.coarsened(COARSE))
 
 
-def compare(work: Work, batch: Batch) -> tuple[Figures, Figures]:
+def compare(work: Work, batch: Batch, source: Figures | None = None) -> tuple[Figures, Figures]:
     """Figures by bucket of the source, and of the copy with `batch`."""
-    buckets = bucket_count(work.table.rows)
-    source = work.snapshot.figures(work.table, Everything(), buckets=buckets)
-    return source, work.figures(batch.files, work.replaced, buckets=buckets)
+    source = source or _measured(work)
+    return source, work.figures(batch.files, work.replaced, buckets=bucket_count(work.table.rows))
+
+
+def _measured(work: Work) -> Figures:
+    return work.snapshot.figures(work.table, Everything(), buckets=bucket_count(work.table.rows))
 
 
 def differing(source: Figures, copy: Figures) -> tuple[int, ...]:

@@ -30,8 +30,7 @@ def check_key(work: Work) -> None:
 def copy_full(work: Work) -> list[Entry]:
     """Mode full: re-copied when, and only when, the source's figures have moved."""
     source = work.snapshot.figures(work.table, Everything(), buckets=COARSE)
-    whole = work.past.whole
-    if whole and whole.figure == source.total and whole.buckets == source.to_text():
+    if work.stands(source):
         return [work.entry(Action.UNCHANGED, figures=source)]
     return copy_whole(work, source)
 

@@ -29,7 +29,7 @@ class Published:
         batch = self._batch(table.name)
         commits: tuple[Entry, ...] = ()
         try:
-            commits = self._commits(table.name, batch)
+            commits = self._commits(table.name, batch, mine)
         except LakeDamaged:
             if not anew:
                 raise
@@ -47,9 +47,16 @@ class Published:
             unpublished=unpublished,
         )
 
-    def _commits(self, name: TableName, batch: int) -> tuple[Entry, ...]:
-        """What the table's log has, from this batch on."""
+    def _commits(self, name: TableName, batch: int, mine: Sequence[Entry]) -> tuple[Entry, ...]:
+        """What the table's log has, from this batch on; the whole log is read only if it must be.
+
+        mine: what the journal has
+        """
         batches = self._lake.table(name).batches
+        version = max((e.version for e in mine if e.batch == batch), default=0)
+        commits = batches.onwards(version) if mine else None
+        if commits and commits[0].batch == batch:
+            return commits
         commits = batches.after(max(batch - 1, 0))
         # Without it the log ends too early: asked for what comes after, it says so.
         there = any(entry.batch == batch for entry in commits)

@@ -30,6 +30,7 @@ from repl_pipelines.sync.snapshots import Hold
 from repl_pipelines.sync.upkeep import upkeep
 from repl_pipelines.sync.work import Mend, Past, Work
 
+REQUESTS = 8  # to the store at once, where each waits for nothing else
 TURNS = 40  # racers take turns in the journal; each lost race means that another was published
 
 
@@ -117,7 +118,7 @@ class SyncRun:
             changes = self._read_log(pasts, snapshot, directory)
             with ThreadPoolExecutor(self.means.concurrency) as pool:
                 tasks = [
-                    pool.submit(self._table, t, snapshot, changes.get(t.name))
+                    pool.submit(self._table, t, pasts.get(t.name), snapshot, changes.get(t.name))
                     for t in self.tables
                     if t.name not in self.failed
                 ]
@@ -139,12 +140,14 @@ class SyncRun:
         if not logged:
             return {}
         published = self.published  # where the journal cannot be read, nothing can be done
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            found = {t.name: pool.submit(published.past, t, anew=self._anew(t)) for t in logged}
         pasts: dict[TableName, Past] = {}
-        for table in logged:
+        for name, past in found.items():
             try:
-                pasts[table.name] = published.past(table, anew=self._anew(table))
+                pasts[name] = past.result()
             except LakeDamaged as error:
-                self.failed[table.name] = error
+                self.failed[name] = error
         return pasts
 
     def _anew(self, table: Table) -> bool:
@@ -196,10 +199,12 @@ class SyncRun:
             "What it committed stays; the next sync publishes it.",
         )
 
-    def _table(self, table: Table, snapshot: Snapshot, changes: Changes | None) -> list[Entry]:
+    def _table(
+        self, table: Table, past: Past | None, snapshot: Snapshot, changes: Changes | None
+    ) -> list[Entry]:
         started = time.monotonic()
         try:
-            past = self.published.past(table, anew=self._anew(table))
+            past = past or self.published.past(table, anew=self._anew(table))
             _check_order(table, past, snapshot)
             if past.unpublished:
                 reach("sync.rolled_forward")

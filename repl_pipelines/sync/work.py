@@ -138,6 +138,11 @@ class Work:
         self.cost = one.cost
         return figures
 
+    def stands(self, source: Figures) -> bool:
+        """Whether the source's figures, by coarse bucket, are those recorded with the copy."""
+        whole = self.past.whole
+        return bool(whole) and (whole.figure, whole.buckets) == (source.total, source.to_text())
+
     def prove(self, source: Figures, copy: Figures, what: str) -> None:
         """Refuse to publish what differs from the source."""
         reach("sync.before_proof")

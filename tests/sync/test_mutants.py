@@ -192,7 +192,9 @@ MUTANTS = {
         both(put(reading, "broken", never), put(reading, "_missed", never)),
     ),
     "what a killed sync left is overlooked": Mutant(
-        stories.killed, "SyncInProgress", put(Batches, "after", lambda *_: ())
+        stories.killed,
+        "SyncInProgress",
+        both(put(Batches, "after", lambda *_: ()), put(Batches, "onwards", lambda *_: None)),
     ),
     "the highest cursor is the horizon": Mutant(
         stories.late_commits, "difference", put(PostgresSnapshot, "horizon", highest)
