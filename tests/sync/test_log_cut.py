@@ -11,7 +11,7 @@ from tests.sync.conftest import Bench
 from tests.sync.writers import SCHEMA, TORN, writing
 
 LOG = Declaration("*", mode=Mode.LOG)
-SYNCS = int(os.environ.get("REPL_PIPELINES_SYNCS", "12"))
+SYNCS = int(os.environ.get("REPL_PIPELINES_SYNCS", "8"))
 
 
 def torn(bench: Bench, replication: Replication) -> int:
