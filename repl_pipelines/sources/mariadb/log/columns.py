@@ -1,16 +1,17 @@
 """What the catalog says of columns that the log does not: character sets, and what is computed."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
-from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Connection, rows
 
 Decode = Callable[[bytes], str]
 
+# One table at a time: of all at once, the server would open every table that it has.
 _VIRTUAL = """
-select table_schema, table_name, column_name from information_schema.columns
-where is_generated = 'ALWAYS' and extra not like '%STORED%' and (table_schema, table_name) in ({})
+select column_name from information_schema.columns
+where table_schema = %s and table_name = %s and is_generated = 'ALWAYS'
+  and extra not like '%%STORED%%'
 """
 _SINGLE_BYTE = """
 select character_set_name from information_schema.character_sets
@@ -19,14 +20,9 @@ where maxlen = 1 and character_set_name <> 'binary'
 UTF8 = frozenset({"utf8mb3", "utf8mb4", "ascii"})
 
 
-def virtual(
-    connection: Connection, names: Collection[TableName]
-) -> frozenset[tuple[str, str, str]]:
-    """Schema, table and column of those that are computed when they are read."""
-    if not names:
-        return frozenset()
-    tables = ", ".join(f"({literal(n.schema)}, {literal(n.name)})" for n in names)
-    return frozenset((s, t, c) for s, t, c in rows(connection, _VIRTUAL.format(tables)))
+def virtual(connection: Connection, table: TableName) -> frozenset[str]:
+    """The columns that are computed when they are read."""
+    return frozenset(str(c) for (c,) in rows(connection, _VIRTUAL, table.schema, table.name))
 
 
 def decoders(connection: Connection) -> Mapping[str, Decode]:

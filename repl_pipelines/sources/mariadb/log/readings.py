@@ -43,19 +43,14 @@ Readings = Mapping[TableName, Mapping[str, Reading]]
 
 def read_as(connection: Connection, tables: Sequence[Table]) -> Readings:
     """How to read the columns of these tables, by name."""
-    computed = virtual(connection, [table.name for table in tables])
     sets = decoders(connection)
-    return {
-        (name := table.name): {
-            column.name: _reading(column, sets, told=(*_parts(name), column.name) not in computed)
-            for column in table.columns
+    found: dict[TableName, Mapping[str, Reading]] = {}
+    for table in tables:
+        untold = virtual(connection, table.name)
+        found[table.name] = {
+            c.name: _reading(c, sets, told=c.name not in untold) for c in table.columns
         }
-        for table in tables
-    }
-
-
-def _parts(name: TableName) -> tuple[str, str]:
-    return name.schema, name.name
+    return found
 
 
 def _reading(column: Column, decoders: Mapping[str, Decode], *, told: bool) -> Reading:
