@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from repl_pipelines.orchestration.resources import DuckDBReplica as DuckDBReplica
+    from repl_pipelines.orchestration.resources import MariaDBSource as MariaDBSource
     from repl_pipelines.orchestration.resources import PostgresReplica as PostgresReplica
     from repl_pipelines.orchestration.resources import PostgresSource as PostgresSource
     from repl_pipelines.orchestration.resources import S3Lake as S3Lake
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _RESOURCES = "repl_pipelines.orchestration.resources"
 _HOMES = {
     "DuckDBReplica": _RESOURCES,
+    "MariaDBSource": _RESOURCES,
     "PostgresReplica": _RESOURCES,
     "PostgresSource": _RESOURCES,
     "S3Lake": _RESOURCES,

@@ -117,6 +117,46 @@ class PostgresSource(SourceResource):
         return Engine(name, _dsn(self), protection, limits, standby)
 
 
+class MariaDBSource(SourceResource):
+    """A MariaDB server to replicate from, 10.6 or newer."""
+
+    kind: ClassVar[str] = "mariadb"
+
+    host: str
+    port: int = 3306
+    database: str = Field(description="Tables without a schema are those of this database.")
+    user: str
+    password: str = Field(default="", description=_HIDDEN)
+    ssl_ca: str = Field(
+        default="",
+        description="File of the authorities that may have signed the server's certificate; the "
+        "connection is encrypted if it is given.",
+    )
+    workers: int = Field(default=2, description="Connections that read at once.", ge=1)
+    statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
+    lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
+    memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
+    max_proof: int = Field(
+        default=3600,
+        description="Seconds for which a validation may hold a snapshot, which holds back purge; "
+        "then it ends with what it has compared, and the next one goes on.",
+        ge=1,
+    )
+
+    def source(self, name: str) -> Source:
+        from repl_pipelines.sources.mariadb.connection import Address, Protection
+        from repl_pipelines.sources.mariadb.source import MariadbSource as Engine
+
+        where = Address(self.host, self.user, self.database, self.password, self.port, self.ssl_ca)
+        protection = Protection(
+            workers=self.workers,
+            statement_timeout=self.statement_timeout,
+            lock_timeout=self.lock_timeout,
+            max_proof=self.max_proof,
+        )
+        return Engine(name, where, protection, Limits(memory=self.memory_mb * 2**20))
+
+
 class S3Lake(LakeResource):
     """A bucket, or a part of one; without keys the AWS credential chain is used."""
 
