@@ -87,6 +87,21 @@ def test_a_log_goes_on_in_other_files(items: Binlog) -> None:
     items.follow("flush binary logs", "flush binary logs", "delete from items where id = 2")
 
 
+def test_transactions_have_domains_and_servers(items: Binlog) -> None:
+    items.follow(
+        "set gtid_domain_id = 7, server_id = 9",
+        "delete from items where id = 1",
+        "set gtid_domain_id = 0",
+        "delete from items where id = 2",
+        "set server_id = 1",
+        "delete from items where id = 3",
+    )
+    items.follow("set gtid_domain_id = 7", "delete from items where id = 4")
+    assert [row[:2] for row in items.history["items"]] == [("d", "4")]
+    items.sql("set gtid_domain_id = 0", "set gtid_seq_no = 99999999")
+    items.follow("delete from items where id = 5", "delete from items where id = 6")
+
+
 def test_what_is_read_again_is_left_out(items: Binlog) -> None:
     """A sync that died, and one table that is behind another."""
     items.sql("create table others (id int primary key)")
