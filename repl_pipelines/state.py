@@ -62,7 +62,7 @@ def _show(console: Console, found: ReplicationState) -> None:
     console.print("=  equal, and when that was proven   ≠  rows that differ", style="dim")
     console.print("?  could not be compared             -  not proven yet", style="dim")
     for step in found.steps():
-        console.print(Text(f"\n{step.copy or 'records'}", style="bold"), end=" ")
+        console.print(Text(f"\n{step.copies or 'records'}", style="bold"), end=" ")
         console.print(Text(f"of {', '.join(map(str, step.tables))}"))
         console.print(Padding(Text(step.text), (0, 0, 0, 2)))
 

@@ -66,9 +66,9 @@ def store_error(error: Exception, what: str) -> ReplicationError:
             "s3:DeleteObject and s3:ListBucket on the bucket.",
         )
     if _MISSING.search(text):
-        return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _COPY_AGAIN)
+        return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _REPAIR)
     if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.HTTPException):
-        return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _COPY_AGAIN)
+        return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _REPAIR)
     return StoreUnavailable(
         f"{what}: the object store did not answer as it should ({detail}).",
         "Check that the endpoint is reachable; the sync can be repeated safely.",
@@ -87,7 +87,7 @@ def short(error: Exception | str) -> str:
     return " ".join(plain.split())[:300]
 
 
-_COPY_AGAIN = "Copy the table again from its source; a replica is then filled from the new copy."
+_REPAIR = "Repair the table: what cannot be read is copied again from its source."
 
 
 def _named(text: str) -> str:

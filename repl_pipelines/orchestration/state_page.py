@@ -88,7 +88,7 @@ def _steps(plan: Plan, state: ReplicationState) -> list[str]:
 def _about(step: Step) -> str:
     tables = ", ".join(map(str, step.tables[:_FEW]))
     more = f" and {len(step.tables) - _FEW} more" if len(step.tables) > _FEW else ""
-    return f"{step.copy} of {tables}{more}:" if step.copy else f"{tables}{more}:"
+    return f"{step.copies} of {tables}{more}:" if step.copies else f"{tables}{more}:"
 
 
 def _copies(state: ReplicationState) -> str:

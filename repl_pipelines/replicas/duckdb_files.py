@@ -43,6 +43,14 @@ class ReplicaFiles:
             )
         return None
 
+    def altered(self) -> bool:
+        """Whether somebody has written to the published file since it was published."""
+        published = self.published()
+        if published is None:
+            return False
+        since = self.link.lstat().st_mtime_ns
+        return wal(published).exists() or published.stat().st_mtime_ns > since
+
     def unpublished(self) -> list[Path]:
         """Data files that readers do not open any more; some may still have one open."""
         published = self.published()

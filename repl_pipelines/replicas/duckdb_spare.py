@@ -24,8 +24,13 @@ def open_spare(session: duckdb.DuckDBPyConnection, files: ReplicaFiles, replicat
     """Attach an unpublished file that nobody reads, or a copy of the published one, or a new one.
 
     Removes the files that are of no use: damaged, or held by readers who have gone since. One that
-    a sync died on is of use: DuckDB recovers it to its last commit, which has its own number.
+    a sync died on is of use: DuckDB recovers it to its last commit, which has its own number. None
+    is where somebody wrote to the published one: with the turns, what they did would come and go,
+    and a proof would find it or not.
     """
+    if files.altered():
+        for path in files.unpublished():
+            files.discard(path)
     spare: Spare | None = None
     for path in files.unpublished():
         if spare:

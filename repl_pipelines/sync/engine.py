@@ -171,12 +171,11 @@ class Replication:
         order = Order(scope, copies, limit, dry_run)
         fresh = partial(self._prove, scope, fresh=True, measure=True)
         again = partial(self._prove, scope, fresh=False)
-        known = found if found and self._recorded(found) else None
+        known = found if found and self._recorded(everything) else None
         return repair(order, (lambda: known) if known else fresh, sync, again)
 
-    def _recorded(self, found: Verdict) -> bool:
-        """Whether the lake has the figures to prove again by: not what was compared in shares."""
-        tables = {proof.table for proof in found.proofs}
+    def _recorded(self, tables: Collection[TableName]) -> bool:
+        """Whether the lake has the figures to prove these again by: not if it was in shares."""
         heads = self.lake.journal.heads()
         return all(e.figure is not None for (name, _), e in heads.items() if name in tables)
 
@@ -199,8 +198,7 @@ class Replication:
         with ExitStack() as stack:
             hold = Hold(stack)
 
-            def sync() -> SyncReport:
-                names = [t.name for t in scope.tables]
+            def sync(names: Sequence[TableName]) -> SyncReport:
                 return self._sync(Request(names, {}, {}, scope.run, measure, hold=hold))
 
             def snapshot() -> AbstractContextManager[Snapshot]:

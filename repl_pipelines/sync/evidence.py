@@ -12,8 +12,9 @@ from repl_pipelines.sync.records import record
 from repl_pipelines.sync.report import Uncompared
 
 _UNKNOWN = TerminalError(
-    "The source's figures at the position of the copy are not recorded.",
-    "Repair what was found to differ, if anything, and validate again.",
+    "The source's figures at the position of the copy are not recorded, and it was not brought to"
+    " a new one: something else was found to be wrong.",
+    "Repair that, and validate again.",
 )
 
 

@@ -6,7 +6,7 @@ what it was at that position, once two syncs after it have brought all commits b
 keep no versions; they are held against the lake, as both are after the second of these syncs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ import duckdb
 from repl_pipelines.errors import DeclarationError, SourceUnavailable
 from repl_pipelines.lake.history import History
 from repl_pipelines.lake.journal import Published
-from repl_pipelines.model.table import Mode
+from repl_pipelines.model.table import Mode, TableName
 from repl_pipelines.replicas.contract import View
 from repl_pipelines.sources.contract import Measured, Source
 from repl_pipelines.sync.hold import LAKE, Scope
@@ -30,13 +30,13 @@ from repl_pipelines.sync.snapshots import Hold
 class Fresh:
     """A proof at a new position.
 
-    sync:   brings the copies to a new snapshot; its claim, and the snapshot, go to `hold`
+    sync:   brings these tables to a new snapshot; its claim, and the snapshot, go to `hold`
     period: in which every row is compared once; None: in every proof
     report: told how far it is
     """
 
     source: Source
-    sync: Callable[[], SyncReport]
+    sync: Callable[[Sequence[TableName]], SyncReport]
     hold: Hold
     period: timedelta | None
     report: Report
@@ -53,19 +53,19 @@ class Place:
 
 def stood(scope: Scope, fresh: Fresh, stack: ExitStack) -> Place:
     """Sync, and have the place to read at; closed with `stack`."""
-    heads = scope.lake.journal.newest()
+    heads, names = scope.lake.journal.newest(), [table.name for table in scope.tables]
     logged = [t.name for t in scope.tables if t.mode is Mode.LOG and (t.name, None) in heads]
     after = max((heads[name, None].entry.position.order for name in logged), default=0)
     standby = fresh.source.standby(after) if logged else None
     if standby is None:
-        report = fresh.sync()
+        report = fresh.sync(names)
         assert fresh.hold.held, "a sync gives its snapshot to the hold"
         return Place(fresh.hold.held, report)
     snapshot = stack.enter_context(standby)
     fresh.hold.with_snapshot = False  # what is read elsewhere must not hold back vacuum here
-    fresh.sync()
+    fresh.sync(names)
     fresh.hold.let_go()
-    return Place(snapshot, fresh.sync(), standby=True)
+    return Place(snapshot, fresh.sync(names), standby=True)
 
 
 def held_at(

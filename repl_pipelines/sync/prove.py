@@ -1,10 +1,11 @@
 """Holding copies against their source, at one position, while everybody goes on writing.
 
 First the copies are held against the source figures recorded with their own position: what was
-damaged at rest shows, before anything can heal it. Then, if asked for a fresh proof and nothing
-was found, a sync brings the copies to a new snapshot, and they are held against the figures
-computed inside that snapshot: those of the sync, or, where its mode computes none, those of the
-share that is due (`sync.share`). What differs is followed down to its rows (`sync.locate`).
+damaged at rest shows, before anything can heal it. Then, if asked for a fresh proof, a sync brings
+the copies to a new snapshot, but for tables and replicas in which something was found, and they are
+held against the figures computed inside that snapshot: those of the sync, or, where its mode
+computes none, those of the share that is due (`sync.share`). What differs is followed down to its
+rows (`sync.locate`).
 """
 
 import time
@@ -58,8 +59,33 @@ class Verdict:
 def prove(scope: Scope, fresh: Fresh | None) -> Verdict:
     """Prove lake and replicas; with `fresh` given, also at the new snapshot it brings them to."""
     proofs = _at_rest(scope)
-    if fresh is None or scope.damaged or not all(proof.proven for proof in proofs):
+    sound = _sound(scope, proofs)
+    if fresh is None or (scope.tables and not sound.tables):
         return Verdict(proofs, scope.damaged, scope.unreached)
+    moving = {(t.name, copy) for t in sound.tables for copy in (LAKE, *sound.replicas)}
+    resting = tuple(proof for proof in proofs if (proof.table, proof.copy) not in moving)
+    try:
+        verdict = _afresh(sound, fresh)
+    except ReplicationError as error:
+        if not resting and not scope.damaged:
+            raise
+        failed = {**scope.damaged, **{table.name: error for table in sound.tables}}
+        return Verdict(resting, failed, scope.unreached)
+    return replace(verdict, proofs=(*resting, *verdict.proofs))
+
+
+def _sound(scope: Scope, proofs: Sequence[Proof]) -> Scope:
+    """The tables, and the replicas, in which nothing was found: a sync must not heal the others."""
+    wrong = [proof for proof in proofs if not proof.proven]
+    damaged = scope.damaged.keys() | {proof.table for proof in wrong}
+    touched = {proof.copy for proof in wrong}
+    tables = tuple(table for table in scope.tables if table.name not in damaged)
+    replicas = {name: one for name, one in scope.replicas.items() if name not in touched}
+    return replace(scope, tables=tables, replicas=replicas)
+
+
+def _afresh(scope: Scope, fresh: Fresh) -> Verdict:
+    """At a new snapshot."""
     with ExitStack() as stack:
         place = stood(scope, fresh, stack)
         report = place.report

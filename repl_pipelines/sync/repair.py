@@ -59,7 +59,8 @@ class RepairReport:
 
     @property
     def healed(self) -> bool:
-        return not self.failed and self.after is not None and self.after.proven
+        after = self.after
+        return not self.failed and after is not None and after.proven and not after.uncompared
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def repair(order: Order, prove: Prove, sync: Sync, again: Prove) -> RepairReport
     if steps:
         report = sync(lake)
         failed |= {f"{name} in {LAKE}": error for name, error in report.failed.items()}
+    if steps or before.uncompared:
         verdict = again()
     healing = Healing(order.scope, order.limit, failed)
     damaged = {p.table for p in verdict.proofs if p.copy == LAKE and not p.proven}

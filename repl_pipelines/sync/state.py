@@ -51,10 +51,10 @@ class TableState:
 
 @dataclass(frozen=True)
 class Step:
-    """What somebody should do next. copy: of these tables; '' where it is about their records."""
+    """What somebody should do next. copies: of these tables; '' where it is about their records."""
 
     tables: tuple[TableName, ...]
-    copy: str
+    copies: str
     text: str
 
 
@@ -93,18 +93,21 @@ class ReplicationState:
 
     def steps(self) -> list[Step]:
         """What to do about all that is not proven equal; what differs comes first."""
-        steps: dict[tuple[int, str, str], list[TableName]] = {}
+        steps: dict[tuple[int, tuple[str, ...], str], list[TableName]] = {}
         for table in self.tables:
+            told: dict[tuple[int, str], tuple[str, ...]] = {}
             if table.broken:
                 text = f"Its records are broken: {table.broken}. Verify them, find out who wrote."
-                steps.setdefault((0, "", text), []).append(table.name)
+                told[0, text] = ()
             for name, copy in table.copies.items():
                 if text := copy.next_step():
-                    rank = 1 if copy.told is Told.DIFFERENT else 2
-                    steps.setdefault((rank, name, text), []).append(table.name)
+                    step = (1 if copy.told is Told.DIFFERENT else 2, text)
+                    told[step] = (*told.get(step, ()), name)
+            for (rank, text), copies in told.items():
+                steps.setdefault((rank, copies, text), []).append(table.name)
         return [
-            Step(tuple(tables), copy, text)
-            for (_, copy, text), tables in sorted(steps.items(), key=lambda step: step[0][0])
+            Step(tuple(tables), ", ".join(copies), text)
+            for (_, copies, text), tables in sorted(steps.items(), key=lambda step: step[0][0])
         ]
 
 

@@ -1,21 +1,26 @@
 """A source database, its lake, and the oracle that compares them row by row."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import psycopg
 import pytest
 
+from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.table import Declaration, Table, TableName
 from repl_pipelines.replicas import postgres
 from repl_pipelines.replicas.contract import Replica
+from repl_pipelines.replicas.duckdb import DuckDBReplica
+from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync import changes, copy, resume, run, work
 from repl_pipelines.sync.engine import Replication
-from tests.servers import Bucket
+from tests.servers import Bucket, fresh_bucket, fresh_database
 
 Meet = Callable[[str, Callable[[], object]], None]
 
@@ -79,6 +84,26 @@ def store_of(bucket: Bucket) -> Store:
         access_key=bucket.access_key,
         secret_key=bucket.secret_key,
     )
+
+
+@pytest.fixture(scope="module")
+def shared(
+    postgres: PostgresServer,
+    replica_postgres: PostgresServer,
+    s3: S3Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bench]:
+    """A bench for all tests of a module, with a replica of each kind: `duck` and `pg`."""
+    with (
+        fresh_database(postgres) as dsn,
+        fresh_database(replica_postgres) as target,
+        fresh_bucket(s3) as bucket,
+    ):
+        directory = tmp_path_factory.mktemp("replica")
+        replicas = [DuckDBReplica("duck", directory, "shop"), PostgresReplica("pg", target, "shop")]
+        bench = Bench(dsn, bucket, list(replicas))
+        with closing(bench.connection):
+            yield bench
 
 
 @pytest.fixture

@@ -12,15 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from repl_pipelines.demo.postgres_server import PostgresServer
-from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.model.table import Declaration, Mode, TimePartition
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sync.engine import Replication
 from repl_pipelines.sync.repair import How
-from tests.servers import fresh_bucket, fresh_database
 from tests.sync.conftest import Bench
 
 DECLARATIONS = (
@@ -34,36 +31,20 @@ CHANGE = "update {} set note = '{}', at = now() where id = {}"
 
 
 @pytest.fixture(scope="module")
-def place(
-    postgres: PostgresServer,
-    replica_postgres: PostgresServer,
-    s3: S3Server,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Bench, Replication]]:
+def place(shared: Bench) -> tuple[Bench, Replication]:
     """A table in each mode, two syncs old, with two replicas; each test leaves it healed."""
-    with (
-        fresh_database(postgres) as dsn,
-        fresh_database(replica_postgres) as target,
-        fresh_bucket(s3) as bucket,
-    ):
-        bench = Bench(dsn, bucket)
-        bench.replicas += [
-            DuckDBReplica("duck", tmp_path_factory.mktemp("replica"), "shop"),
-            PostgresReplica("pg", target, "shop"),
-        ]
-        columns = "id int primary key, at timestamptz default now(), note text"
-        for table in TABLES:
-            bench.sql(
-                f"create table {table} ({columns})",
-                f"insert into {table} select g, '2026-11-01'::timestamptz + g * interval '1 hour',"
-                " 'n' from generate_series(1, 40) g",
-            )
-        replication = bench.replication(*DECLARATIONS)
-        assert not replication.sync().failed
-        changed(bench, 1)
-        assert not replication.sync(measure=True).failed
-        yield bench, replication
-        bench.connection.close()
+    columns = "id int primary key, at timestamptz default now(), note text"
+    for table in TABLES:
+        shared.sql(
+            f"create table {table} ({columns})",
+            f"insert into {table} select g, '2026-11-01'::timestamptz + g * interval '1 hour',"
+            " 'n' from generate_series(1, 40) g",
+        )
+    replication = shared.replication(*DECLARATIONS)
+    assert not replication.sync().failed
+    changed(shared, 1)
+    assert not replication.sync(measure=True).failed
+    return shared, replication
 
 
 def changed(bench: Bench, row: int) -> None:
@@ -169,6 +150,37 @@ def test_undamaged_copies_are_not_accused_while_writers_write(
             assert copies == {(c, t) for c in ("lake", "duck", "pg") for t in TABLES}
     moved = replication.lake.journal.since(last)
     assert {e.table.name for sync in moved for e in sync.entries if e.changed} == set(TABLES)
+
+
+def test_what_is_wrong_in_one_table_leaves_the_others_to_be_proven(
+    place: tuple[Bench, Replication],
+) -> None:
+    """But for the replica that it is found in: moved forward, that might hide it."""
+    bench, replication = place
+    changed(bench, 11)
+    replication.sync()
+    for replica in replication.replicas:
+        replication.apply(replica)
+    pg = bench.replicas[1]
+    assert isinstance(pg, PostgresReplica)
+    with psycopg.connect(pg.dsn, autocommit=True) as connection:
+        connection.execute("update by_cursor set note = 'damaged' where id = 12")
+        connection.execute("update by_log set note = 'damaged' where id = 13")
+    verdict = replication.prove()
+    wrong = {(p.copy, d.key) for p in verdict.proofs for d in p.found.listed}
+    assert wrong == {("pg", "id=12")}
+    assert not verdict.failed
+    fresh = {(p.copy, p.table.name) for p in verdict.proofs if p.sync == bench.lake.journal.last()}
+    assert fresh >= {(copy, table) for copy in ("lake", "duck") for table in ("whole", "by_log")}
+    assert not {copy for copy, _ in fresh} - {"lake", "duck"}
+    assert [(gap.copy, gap.table.name) for gap in verdict.uncompared] == [("pg", "by_log")]
+    report = replication.repair(limit=1, found=verdict)
+    assert report.healed, report.failed
+    assert {(s.copy, s.table.name) for s in report.steps} == {("pg", "by_cursor"), ("pg", "by_log")}
+    with psycopg.connect(pg.dsn) as connection:
+        for table in ("by_cursor", "by_log"):
+            left = f"select count(*) from {table} where note = 'damaged'"
+            assert connection.execute(left.encode()).fetchone() == (0,)
 
 
 def test_damaged_logs_stop_their_tables_until_they_are_repaired(

@@ -83,7 +83,7 @@ def test_every_proof_is_recorded(
     table = next(one for one in state.tables if one.name == T)
     assert (table.copies["pg"].told, table.copies["pg"].rows) == (Told.DIFFERENT, 2)
     assert [one.told for one in table.attempts] == [Told.EQUAL, Told.DIFFERENT]
-    assert [(step.tables, step.copy) for step in state.steps()] == [((T,), "pg")]
+    assert [(step.tables, step.copies) for step in state.steps()] == [((T,), "pg")]
     assert main([f"s3://{bench.bucket.name}/lake/shop"]) == 1
     told = capsys.readouterr().out
     assert "3 of 4 copies proven equal" in told
@@ -135,6 +135,8 @@ def test_what_could_not_be_compared_is_recorded_with_its_reason(
     assert isinstance(verdict.failed[T], LakeDamaged)
     gaps = [(copy, "not compared", "LakeDamaged") for copy in ("lake", "pg")]
     assert told(records(bench, T)[1]) == gaps
+    [step] = [step for step in read_state(bench.lake).steps() if T in step.tables]
+    assert (step.tables, step.copies) == ((T,), "lake, pg"), "one reason is told once"
     assert told(records(bench, OTHER)[1]) == [("lake", "equal", ""), ("pg", "equal", "")]
 
     with pytest.raises(SourceUnavailable) as raised:

@@ -122,5 +122,8 @@ class LogStream:
         text = " ".join((said or self._connection.error_message).decode(errors="replace").split())
         where = f"Source {self._source!r}, {doing}: {text}"
         if "permission denied" in text or ("must be" in text and "REPLICATION" in text):
-            return GrantMissing(where, "ALTER ROLE <role> REPLICATION; (managed servers: see docs)")
+            role = quote(self._connection.user.decode())
+            return GrantMissing(
+                where, f"ALTER ROLE {role} REPLICATION; (managed servers: see docs)"
+            )
         return SourceUnavailable(where, "The next sync starts from the last published position.")
