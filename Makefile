@@ -15,8 +15,8 @@ help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: setup ## Run the demo; ONCE=1 stops after the first proven sync
-	@exec $(BIN)/python -m repl_pipelines.demo $(if $(filter-out 0,$(ONCE)),--once)
+demo: setup ## Run the demo; ONCE=1 stops after the first proven sync, SOURCE=mariadb
+	@exec $(BIN)/python -m repl_pipelines.demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SOURCE),--source $(SOURCE))
 
 .PHONY: test
 test: setup lint types ## Lint, check the types and run all tests
@@ -57,6 +57,6 @@ lock: ## Lock the newest versions that pyproject.toml admits
 
 .PHONY: clean
 clean: ## Remove .venv, the demo's state and the caches
-	# As root the databases may lie elsewhere, behind a link (see postgres_server.py).
+	# As root the databases may lie elsewhere, behind a link (see demo/*_server.py).
 	@test ! -d var || find var -type l -name data -exec sh -c 'rm -rf "$$(readlink -f "$$1")"' - {} \;
 	rm -rf $(VENV) var dist .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,13 @@ import os
 
 import dagster as dg
 
-from repl_pipelines import DuckDBReplica, PostgresReplica, PostgresSource, S3Lake
+from repl_pipelines import (
+    DuckDBReplica,
+    MariaDBSource,
+    PostgresReplica,
+    PostgresSource,
+    S3Lake,
+)
 
 
 def _setting(name: str, default: str) -> str:
@@ -12,14 +18,22 @@ def _setting(name: str, default: str) -> str:
     return os.environ.get(name, default)
 
 
+SHOP_IN_POSTGRES = PostgresSource(
+    host=_setting("SHOP_HOST", "127.0.0.1"),
+    port=int(_setting("SHOP_PORT", "5432")),
+    dbname=_setting("SHOP_DBNAME", "shop"),
+    user=_setting("SHOP_USER", "replicator"),
+    password=dg.EnvVar("SHOP_PASSWORD"),
+)
+SHOP_IN_MARIADB = MariaDBSource(
+    host=_setting("SHOP_HOST", "127.0.0.1"),
+    port=int(_setting("SHOP_PORT", "3306")),
+    database=_setting("SHOP_DBNAME", "shop"),
+    user=_setting("SHOP_USER", "replicator"),
+    password=dg.EnvVar("SHOP_PASSWORD"),
+)
 RESOURCES = {
-    "shop": PostgresSource(
-        host=_setting("SHOP_HOST", "127.0.0.1"),
-        port=int(_setting("SHOP_PORT", "5432")),
-        dbname=_setting("SHOP_DBNAME", "shop"),
-        user=_setting("SHOP_USER", "replicator"),
-        password=dg.EnvVar("SHOP_PASSWORD"),
-    ),
+    "shop": SHOP_IN_MARIADB if _setting("SHOP_KIND", "postgres") == "mariadb" else SHOP_IN_POSTGRES,
     "lake": S3Lake(
         bucket=_setting("LAKE_BUCKET", "lake"),
         prefix=_setting("LAKE_PREFIX", ""),

@@ -21,14 +21,18 @@ def main() -> int:
     """Exit code 0 when everything was proven equal, 1 when not, 2 when something did not start."""
     arguments = argparse.ArgumentParser(prog="make demo", description=__doc__)
     arguments.add_argument("--once", action="store_true", help="stop after the first proven sync")
-    arguments.add_argument("--directory", type=Path, default=PROJECT / "var" / "demo")
+    arguments.add_argument("--source", choices=["postgres", "mariadb"], default="postgres")
+    arguments.add_argument("--directory", type=Path, help="default: var/demo, var/demo-mariadb")
     given = arguments.parse_args()
+    name = "demo" if given.source == "postgres" else f"demo-{given.source}"
+    directory = (given.directory or PROJECT / "var" / name).resolve()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for number in (signal.SIGINT, signal.SIGTERM):  # also when a script had SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
-            return run(console, stack, given.directory.resolve(), once=given.once)
+            stage = stack.enter_context(Stage(directory, given.source))
+            return run(console, stack, stage, once=given.once)
     except KeyboardInterrupt:
         console.print("\nStopped; the next `make demo` goes on from here.")
         return 0
@@ -37,11 +41,10 @@ def main() -> int:
         return 2
 
 
-def run(console: Console, stack: ExitStack, directory: Path, *, once: bool) -> int:
+def run(console: Console, stack: ExitStack, stage: Stage, *, once: bool) -> int:
     """Set the stage, sync and prove once, then serve until interrupted; the exit code."""
-    stage = stack.enter_context(Stage(directory))
-    place = Place(PROJECT, directory / "dagster")
-    with console.status("PostgreSQL and S3 come up, the shop is set up ..."):
+    place = Place(PROJECT, stage.directory / "dagster")
+    with console.status("Database and S3 come up, the shop is set up ..."):
         shop = stage.set_up()
     console.print(f"[bold]Shop[/bold]      {stage.summary(shop)}")
     os.environ.update(stage.environment() | place.environment())

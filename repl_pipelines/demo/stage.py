@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 from psycopg import sql
 
+from repl_pipelines.demo.mariadb_server import MariadbServer
+from repl_pipelines.demo.mariadb_shop import create_mariadb_shop, mariadb_shop_at
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.processes import Process
 from repl_pipelines.demo.s3_server import S3Server
@@ -26,8 +28,10 @@ RATE = 5  # transactions a second: enough to see, little enough for two cores
 class Stage:
     """Everything below one directory; entering starts the servers, leaving stops them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, source: str = "postgres") -> None:
+        """source: what the shop is on; the PostgreSQL replica's server is there in any case."""
         self.directory = directory
+        self.mariadb = MariadbServer(directory / "mariadb") if source == "mariadb" else None
         self.postgres = PostgresServer(directory / "postgres")
         self.s3 = S3Server(directory / "s3")
 
@@ -38,6 +42,8 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self.s3.stop()
         self.postgres.stop()
+        if self.mariadb:
+            self.mariadb.stop()
 
     def set_up(self) -> Shop:
         """Start the servers; make the shop, the bucket and the replica's database if need be."""
@@ -53,6 +59,8 @@ class Stage:
             connection.execute(sql.SQL("alter role {} password {}").format(role, password))
             if REPLICA not in names:
                 connection.execute(sql.SQL("create database {} owner {}").format(role, role))
+        if self.mariadb:
+            return create_mariadb_shop(self.mariadb.start())
         if "shop" not in names:
             self.postgres.create_database("shop")
         return create_shop(self.postgres.dsn("shop"))
@@ -74,10 +82,13 @@ class Stage:
 
     def environment(self) -> dict[str, str]:
         """What `resources/` reads."""
-        shop = urlsplit(create_shop(self.postgres.dsn("shop")).replicator)
+        on = self.mariadb
+        shop = mariadb_shop_at(on) if on else create_shop(self.postgres.dsn("shop"))
+        address = urlsplit(shop.replicator)
         return {
-            "SHOP_PORT": str(self.postgres.port),
-            "SHOP_PASSWORD": unquote(shop.password or ""),
+            "SHOP_KIND": "mariadb" if on else "postgres",
+            "SHOP_PORT": str(address.port),
+            "SHOP_PASSWORD": unquote(address.password or ""),
             "LAKE_ENDPOINT_URL": self.s3.endpoint_url,
             "LAKE_BUCKET": BUCKET,
             "LAKE_ACCESS_KEY": self.s3.access_key,
@@ -89,6 +100,14 @@ class Stage:
 
     def summary(self, shop: Shop) -> str:
         """Tables and rows of the source."""
+        if self.mariadb:
+            with self.mariadb.connect() as connection, connection.cursor() as cursor:
+                cursor.execute(
+                    "select count(*), sum(table_rows) from information_schema.tables"
+                    " where table_schema in ('shop', 'billing')"
+                )
+                [(tables, rows)] = cursor.fetchall()
+            return f"{tables} tables, about {rows:,} rows, MariaDB on port {self.mariadb.port}"
         with psycopg.connect(shop.owner) as connection:
             tables, rows = connection.execute(
                 "select count(*) filter (where not relispartition), sum(greatest(reltuples, 0))"

@@ -14,10 +14,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 import psycopg
+import pymysql
 from psycopg.types.json import Jsonb
 
 ADDRESS = "SHOP_WRITER_DSN"
@@ -35,7 +37,7 @@ class Clerk:
         self.dice = random.Random(seed)
         self.longest = longest
         self.done: Counter[str] = Counter()
-        self.connection = psycopg.connect(dsn, autocommit=True, application_name="shop_app")
+        self.connect(dsn)
         self.customers = self._largest("customers")
         self.products = self._largest("products")
         self.acts: dict[Callable[[], None], int] = {
@@ -51,16 +53,22 @@ class Clerk:
             self.linger: 1,
         }
 
+    def connect(self, dsn: str) -> None:
+        """Open the one connection."""
+        self.connection = psycopg.connect(dsn, autocommit=True, application_name="shop_app")
+
     def work(self) -> str:
         """Do one thing, as one transaction; returns its name."""
         act = self.dice.choices(list(self.acts), list(self.acts.values()))[0]
         name = act.__name__
         try:
-            with self.connection.transaction():
+            with self._transaction():
                 act()
         except _ChangedMindError:
             name += ", rolled back"
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        except Exception as error:
+            if not self._gives_up(error):
+                raise
             name += ", given up"
         self.done[name] += 1
         return name
@@ -83,11 +91,7 @@ class Clerk:
             self.dice.choice([None, "", "please ring twice", "für Ölaf ✓"]),
         )
         for number, (product, quantity) in enumerate(lines, start=1):
-            price = self._value(
-                "update products set stock = stock - %s where id = %s returning price",
-                quantity,
-                product,
-            )
+            price = self._sell(product, quantity)
             self._run(
                 "insert into order_lines (order_id, line_no, product_id, quantity, unit_price)"
                 " values (%s, %s, %s, %s, %s)",
@@ -133,9 +137,9 @@ class Clerk:
         """The order and its lines are deleted, and their goods go back into stock."""
         if (order := self._take("placed")) is None:
             return
-        gone = self.connection.execute(
-            "delete from order_lines where order_id = %s returning product_id, quantity", [order[0]]
-        ).fetchall()
+        gone = self._rows(
+            "delete from order_lines where order_id = %s returning product_id, quantity", order[0]
+        )
         for product, quantity in sorted(gone):
             self._run("update products set stock = stock + %s where id = %s", quantity, product)
         self._run("delete from orders where id = %s", order[0])
@@ -170,7 +174,7 @@ class Clerk:
 
     def try_and_undo(self) -> None:
         """A savepoint rolled back in a transaction that commits."""
-        with suppress(_ChangedMindError), self.connection.transaction():
+        with suppress(_ChangedMindError), self._transaction():
             self.change_mind()
         self.place_order()
 
@@ -202,16 +206,43 @@ class Clerk:
             *(kind, customer, Jsonb(payload)),
         )
 
+    def _sell(self, product: int, quantity: int) -> object:
+        """Take goods from stock; their price."""
+        return self._value(
+            "update products set stock = stock - %s where id = %s returning price",
+            *(quantity, product),
+        )
+
     def _run(self, statement: str, *values: object) -> None:
-        self.connection.execute(statement.encode(), values)
+        self._rows(statement, *values)
 
     def _value(self, statement: str, *values: object) -> int:
-        row = self.connection.execute(statement.encode(), values).fetchone()
-        assert row is not None
-        return row[0]
+        return self._rows(statement, *values)[0][0]
+
+    def _rows(self, statement: str, *values: object) -> Sequence[Any]:
+        cursor = self.connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def _transaction(self) -> AbstractContextManager[object]:
+        """One transaction, or a savepoint in it."""
+        return self.connection.transaction()
+
+    def _gives_up(self, error: Exception) -> bool:
+        """Whether it was in the way of another."""
+        passing = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+        return isinstance(error, passing)
 
     def _largest(self, table: str) -> int:
         return self._value(f"select max(id) from {table}")
+
+
+def hire(dsn: str, seed: int = 0) -> Clerk:
+    """A clerk who speaks the database's language."""
+    if dsn.startswith("mariadb:"):
+        from repl_pipelines.demo.mariadb_clerk import MariadbClerk
+
+        return MariadbClerk(dsn, seed)
+    return Clerk(dsn, seed)
 
 
 def keep_shop(
@@ -221,7 +252,7 @@ def keep_shop(
 
     Returns what was done. `rate` 0 means as fast as they can.
     """
-    staff = [Clerk(dsn, seed * 1000 + number) for number in range(clerks)]
+    staff = [hire(dsn, seed * 1000 + number) for number in range(clerks)]
     failures: list[Exception] = []
 
     def work(clerk: Clerk) -> None:
@@ -260,7 +291,7 @@ def main() -> None:
     while not asked.is_set():
         try:
             keep_shop(dsn, asked, rate=options.rate, clerks=options.clerks, seed=seed)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, pymysql.err.OperationalError) as error:
             print(f"the shop's database is away: {error}", flush=True)
             asked.wait(1.0)
 
