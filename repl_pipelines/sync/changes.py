@@ -9,7 +9,7 @@ from repl_pipelines.errors import DeclarationError
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.actions import LakeFile
 from repl_pipelines.lake.batches import Replace
-from repl_pipelines.model.column import Family
+from repl_pipelines.model.column import Family, Policy
 from repl_pipelines.model.entry import COARSE, Action, Entry
 from repl_pipelines.model.figures import Figures, differences
 from repl_pipelines.model.selection import Buckets, Everything, Range, Since
@@ -39,7 +39,8 @@ class Batch:
 def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     """Mode cursor: append what changed since the horizon, then what the proof finds besides.
 
-    Where the source's figures are those of the copy, neither rows nor the copy are read.
+    Where the source's figures are those of the copy, neither rows nor the copy are read; but what
+    becomes NULL by policy is met and counted at every sync.
     """
     table = work.table
     whole = work.past.whole
@@ -47,7 +48,8 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     horizon = work.snapshot.horizon(table, whole.horizon)
     reconciling = table.deletes is not Deletes.IGNORE or work.mend
     source = _measured(work) if reconciling else None
-    if source and not work.mend and work.stands(coarse := source.coarsened(COARSE)):
+    needed = work.mend or any(c.policy is Policy.NULL for c in table.columns)
+    if source and not needed and work.stands(coarse := source.coarsened(COARSE)):
         return publish(work, Batch(), horizon, coarse)
     batch = Batch()
     since = Since(whole.horizon)
