@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,14 +54,7 @@ class S3Server:
 
     def client(self) -> Any:
         """A boto3 client with the server's credentials."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}),
-        )
+        return _client(self.endpoint_url, self.access_key, self.secret_key)
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket unless it is there."""
@@ -206,3 +200,15 @@ class S3Server:
         for port in self.ports:
             for socket in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
                 socket.unlink(missing_ok=True)
+
+
+@cache
+def _client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}),
+    )

@@ -16,7 +16,6 @@ from typing import Any
 import duckdb
 from deltalake import DeltaTable
 
-from repl_pipelines import duck
 from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
@@ -197,9 +196,9 @@ class Journal:
 
     def _upload(self, records: Sequence[dict[str, Any]], name: str) -> LakeFile:
         path = f"{name}-{uuid.uuid4().hex}.parquet"
-        with scratch_folder() as folder, duck.connect() as session:
+        with scratch_folder() as folder, self._session() as session:
             columns = ", ".join(f"{quote(n)} {kind}" for n, (_, kind) in rows.COLUMNS.items())
-            session.execute(f"CREATE TABLE journal ({columns})")
+            session.execute(f"CREATE TEMP TABLE journal ({columns})")
             holes = ", ".join("?" * len(rows.COLUMNS))
             session.executemany(
                 f"INSERT INTO journal VALUES ({holes})",

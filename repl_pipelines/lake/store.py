@@ -13,6 +13,8 @@ from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
+from botocore.session import get_session
 
 from repl_pipelines.errors import DeclarationError, StoreRefused
 from repl_pipelines.lake.locations import plain_prefix
@@ -23,6 +25,8 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 ATTEMPTS = 5
 MULTIPART_BYTES = 32 * 2**20
+# What botocore knows of S3, parsed once for all stores: it takes 0.1 s of CPU.
+_MODELS = create_loader()
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ class Store:
 
     @cached_property
     def _session(self) -> Any:
+        core = get_session()
+        core.register_component("data_loader", _MODELS)
         return Session(
+            botocore_session=core,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
             aws_session_token=self.session_token,

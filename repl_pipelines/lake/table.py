@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
-from repl_pipelines import duck
 from repl_pipelines.errors import HistoryGap
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import current
@@ -54,7 +54,7 @@ class LakeTable:
         """
         files: list[LakeFile] = []
         for part in parts:
-            rows = _rows(part)
+            rows = pq.read_metadata(part).num_rows
             if rows == 0:
                 continue
             path = data_path(layer, partition, batch)
@@ -179,11 +179,3 @@ class LakeTable:
     def vacuum(self, *, retention: timedelta = RETENTION, keep: Sequence[int] = ()) -> int:
         """Delete files that no version younger than `retention` needs, nor one in `keep`."""
         return vacuum(self._log, retention, keep)
-
-
-def _rows(part: Path) -> int:
-    with duck.connect() as session:
-        found = session.execute(
-            "SELECT num_rows FROM parquet_file_metadata($1)", [str(part)]
-        ).fetchone()
-    return 0 if found is None else int(found[0])

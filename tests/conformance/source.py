@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -64,6 +65,8 @@ class SourceConformance:
 
     # A column of orders, and a value that its lake type cannot hold, as SQL.
     MISFIT: tuple[str, str]
+    # The class of its driver's connections.
+    CONNECTION: type
     # What is told of who holds a claim of the run `first`.
     HOLDER = "first"
 
@@ -162,6 +165,24 @@ class SourceConformance:
             assert self.HOLDER in source.holder("orders")
         with other.claim(["orders", "events"], "second") as theirs:
             assert theirs == {"orders", "events"}
+
+    def test_a_claim_ends_before_its_session(
+        self, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A busy server ends sessions late; the next sync would meet the claim of the last."""
+        other, open_still = self.again(source), list[Any]()
+
+        def linger(connection: Any) -> None:
+            open_still.append(connection)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self.CONNECTION, "close", linger)
+            with source.claim(["orders"], "first"):
+                pass
+        with other.claim(["orders"], "second") as theirs:
+            assert theirs == {"orders"}
+        for connection in open_still:
+            connection.close()
 
     # Snapshots
 

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import ClassVar
 
+import pymysql
 import pytest
 
 from repl_pipelines.demo.mariadb_server import MariadbServer
@@ -53,6 +54,7 @@ def execute(address: Address, *statements: str) -> None:
 
 
 class TestMariadbSource(SourceConformance):
+    CONNECTION = pymysql.Connection
     MISFIT = ("changed", "'0000-00-00'")
     HOLDER = "root at 127.0.0.1"
     PROTECTION: ClassVar = Protection(workers=3, chunk=4096)

@@ -37,6 +37,7 @@ insert into pairs values (1, 1), (1, 2);
 
 
 class TestPostgresSource(SourceConformance):
+    CONNECTION = psycopg.Connection
     MISFIT = ("price", "'NaN'")
     PROTECTION: ClassVar = Protection(workers=3, chunk=1)  # a statement a page
 

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+
+import pymysql
 
 from repl_pipelines import duck
 from repl_pipelines.model.position import Position
@@ -65,7 +67,12 @@ class MariadbSource:
                     for name in names
                     if rows(connection, "select get_lock(%s, 0)", self._lock(name)) == ((1,),)
                 )
-            yield obtained
+            try:
+                yield obtained
+            finally:
+                # The server may notice the end of a session only after the next has asked.
+                with suppress(pymysql.Error):
+                    rows(connection, "select release_all_locks()")
 
     def holder(self, name: str) -> str:
         """Who holds a name, as far as the server shows it."""

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+
+import psycopg
 
 from repl_pipelines import duck
 from repl_pipelines.model.position import Position
@@ -78,7 +80,12 @@ class PostgresSource:
                     " unnest(%s::text[], %s::bigint[]) as wanted(name, key)",
                     [list(names), [self._lock(name) for name in names]],
                 ).fetchall()
-            yield frozenset(str(name) for name, obtained in rows if obtained)
+            try:
+                yield frozenset(str(name) for name, obtained in rows if obtained)
+            finally:
+                # The server may notice the end of a session only after the next has asked.
+                with suppress(psycopg.Error):
+                    connection.execute("select pg_advisory_unlock_all()")
 
     def holder(self, name: str) -> str:
         """Who holds a name, as far as the server shows it."""
