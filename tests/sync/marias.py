@@ -93,11 +93,16 @@ class Maria:
         with connect(self.address, Protection(), "test") as beside:
             return sorted(rows(beside, f"select {forms} from {name}"))
 
-    def lake_rows(self, table: Table) -> Rows:
+    def lake_rows(self, table: Table, version: int | None = None) -> Rows:
         forms = ", ".join(f"concat({', '.join(duckdb_canonical(c))})" for c in table.columns)
-        copy = self.lake.table(table.name).rows_sql(table)
+        copy = self.lake.table(table.name).rows_sql(table, version=version)
         with self.lake.session() as session:
             return sorted(session.execute(f"select {forms} from ({copy})").fetchall())
+
+    def end_prepared(self) -> None:
+        """Roll back distributed transactions that nobody ends any more."""
+        for form, n, m, name in self.sql("xa recover"):
+            self.sql(f"xa rollback x'{name[:n].hex()}',x'{name[n : n + m].hex()}',{form}")
 
     def name(self, table: str) -> TableName:
         return TableName(self.address.database, table)

@@ -1,30 +1,18 @@
-"""Mode log on MariaDB in a replication: streamed, healed by difference, and once after a crash."""
+"""Mode log on MariaDB in a replication: streamed, and healed by difference."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
 from repl_pipelines.lake.history import History
-from repl_pipelines.lake.lake import Lake
-from repl_pipelines.lake.store import Store
 from repl_pipelines.model.entry import Action
 from repl_pipelines.sources.mariadb.connection import Address
-from repl_pipelines.sources.mariadb.source import MariadbSource
-from repl_pipelines.sync.engine import Replication
-from tests.extensions import leave_signatures_unverified
 from tests.servers import Bucket
-from tests.sync.conftest import store_of
-from tests.sync.marias import LOG, Maria, following
+from tests.sync.marias import Maria, following
 
-# A child is forked from a server that has imported everything and started no thread.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload([__name__])
 SHOP = (
     "create table orders (id int primary key, total int, note varchar(99))",
     """create table parts (id int primary key, o int, word varchar(9) character set gbk,
@@ -111,28 +99,3 @@ def test_tables_change_join_and_fail_without_the_others(shop: Maria) -> None:
     }
     shop.streamed("drop table free", "insert into joined values (2)", "delete from parts")
     shop.sync("truncate joined", "insert into joined values (3)")
-
-
-def killed(point: str, address: Address, store: Store) -> None:
-    """What the child does: a sync."""
-    os.environ["REPL_PIPELINES_FAILPOINT"] = point
-    leave_signatures_unverified(pytest.MonkeyPatch())
-    source = MariadbSource("shop", address)
-    Replication("shop", source, Lake(store, "shop"), [], (LOG,)).sync(run="killed")
-
-
-def test_each_change_counts_once_wherever_a_sync_is_killed(shop: Maria) -> None:
-    for turn, point in enumerate(("log.drained", "lake.committed", "journal.written"), 1):
-        shop.sql(f"update orders set total = -{turn} where id = 10")
-        arguments = (point, shop.address, store_of(shop.bucket))
-        child = CHILDREN.Process(target=killed, args=arguments)
-        child.start()
-        child.join()
-        assert child.exitcode == 137, f"{point} was not reached"
-        shop.sync(f"update orders set total = -{turn}0 where id = 10")
-    table = shop.name("orders")
-    paths = [path for one in shop.lake.journal.of_table(table) for path in one.entry.files]
-    files = ", ".join(f"'{shop.lake.table(table).uri}/{path}'" for path in paths)
-    with shop.lake.session() as session:
-        told = session.execute(f"select total from read_parquet([{files}])").fetchall()
-    assert Counter(told) == dict.fromkeys([(-n,) for n in (1, 10, 2, 20, 3, 30)], 1)

@@ -45,7 +45,7 @@ def test_copies_are_exact_under_eight_writers(mariadb_database: Address, bucket:
                 assert entry.reconciled == 0
         assert sum(writer.transactions for writer in writers) > SYNCS
         assert changed > SYNCS
-        maria.sql(*(f"xa rollback {name}" for name in prepared(maria)))
+        maria.end_prepared()
         maria.streamed()
 
 
@@ -75,9 +75,3 @@ def test_no_commit_comes_between_the_sessions_of_a_snapshot(
         assert sessions == []
         maria.sql("xa commit '0'", "xa rollback '1'")
         assert maria.streamed()["t"].changed == 1
-
-
-def prepared(maria: Maria) -> list[str]:
-    """Distributed transactions that nobody ends any more, as XA writes them."""
-    found = maria.sql("xa recover")
-    return [f"'{name[:n]}','{name[n : n + m]}',{form}" for form, n, m, name in found]

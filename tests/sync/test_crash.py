@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,8 +26,8 @@ from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.slot import name_for
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync.engine import Replication
-from tests.extensions import leave_signatures_unverified
 from tests.sync.conftest import Bench
+from tests.sync.kills import PUBLISHED, assert_clean, kill, published_version
 
 Rows = dict[str, list[tuple]]
 
@@ -40,10 +38,6 @@ DECLARATIONS = (
     Declaration("stock", mode=Mode.LOG),
 )
 SMALL_CHUNKS = Protection(chunk=4 * 8192)  # several pieces of `lines`
-# A child is forked from a server that has imported everything and started no thread.
-CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload([__name__])
-
 FIRST = [
     *("sync.claimed", "sync.snapshot", "log.drained", "lake.uploaded", "sync.part_uploaded"),
     *("sync.piece_kept", "sync.before_proof", "sync.before_commit", "lake.committed"),
@@ -51,9 +45,6 @@ FIRST = [
     *("sync.before_journal", "journal.uploaded", "journal.written", "sync.published"),
     "log.acknowledged",
 ]
-PUBLISHED = {
-    *("journal.written", "sync.published", "log.acknowledged", "fold.uploaded", "fold.committed")
-}
 
 
 @pytest.fixture
@@ -95,10 +86,8 @@ def change(shop: Bench, turn: int) -> None:
     )
 
 
-def fail_in_child(point: str, dsn: str, store: Store, source: str, replica: Replica | None) -> None:
+def sync_or_apply(dsn: str, store: Store, source: str, replica: Replica | None) -> None:
     """What the child does: a sync, or an apply if it is given a replica."""
-    os.environ["REPL_PIPELINES_FAILPOINT"] = point
-    leave_signatures_unverified(pytest.MonkeyPatch())
     replication = replication_of(dsn, Lake(store, source), [replica] if replica else [])
     if replica is None:
         replication.sync(run="killed")
@@ -106,13 +95,8 @@ def fail_in_child(point: str, dsn: str, store: Store, source: str, replica: Repl
         replication.apply(replica.name, run="killed")
 
 
-def kill(point: str, shop: Bench, lake: Lake, replica: Replica | None = None) -> None:
-    """Die at `point`, in a process of its own; not to come by there is a failure, too."""
-    arguments = (point, shop.dsn, replace(shop.store), lake.source, replica)
-    child = CHILDREN.Process(target=fail_in_child, args=arguments)
-    child.start()
-    child.join()
-    assert child.exitcode == 137, f"{point} was not reached"
+def kill_sync(point: str, shop: Bench, lake: Lake, replica: Replica | None = None) -> None:
+    kill(point, sync_or_apply, shop.dsn, replace(shop.store), lake.source, replica)
 
 
 def replication_of(dsn: str, lake: Lake, replicas: Sequence[Replica]) -> Replication:
@@ -132,12 +116,11 @@ def select(table: Table, relation: str) -> str:
 
 def published_rows(lake: Lake, tables: Sequence[Table]) -> Rows:
     """As a reader gets them who pins each table to the version that the journal names."""
-    heads = lake.journal.heads()
     found: Rows = {}
     for table in tables:
-        versions = [entry.version for (name, _), entry in heads.items() if name == table.name]
-        if versions:
-            rows = lake.table(table.name).rows_sql(table, version=max(versions))
+        version = published_version(lake, table)
+        if version is not None:
+            rows = lake.table(table.name).rows_sql(table, version=version)
             with lake.session() as session:
                 query = select(table, f"({rows})")
                 found[table.name.name] = sorted(session.execute(query).fetchall(), key=repr)
@@ -158,20 +141,6 @@ def replica_rows(replica: Replica, tables: Sequence[Table]) -> Rows:
         connection.execute("set timezone = 'UTC'")
         query = {t.name.name: select(t, str(t.name)).encode() for t in tables}
         return {n: sorted(connection.execute(q).fetchall(), key=repr) for n, q in query.items()}
-
-
-def assert_clean(lake: Lake) -> None:
-    """Each commit of each table is in the journal, once."""
-    seen: Counter[tuple] = Counter()
-    batches: dict[str, set[int]] = {}
-    for sync in lake.journal.since(0):
-        for entry in sync.entries:
-            if entry.action is not Action.UNCHANGED:
-                seen[entry.table, entry.partition, entry.batch] += 1
-                batches.setdefault(entry.table.name, set()).add(entry.batch)
-    assert {name: count for name, count in seen.items() if count > 1} == {}
-    for name, numbers in batches.items():
-        assert numbers == set(range(1, max(numbers) + 1)), name
 
 
 def assert_told_once(lake: Lake, turns: Sequence[int]) -> None:
@@ -221,7 +190,7 @@ def test_killed_in_a_first_sync(shop: Bench) -> None:
         replication = replication_of(shop.dsn, lake, [])
         tables = replication.tables()
         expected = source_rows(shop, tables)
-        kill(point, shop, lake)
+        kill_sync(point, shop, lake)
         assert published_rows(lake, tables) == (expected if point in PUBLISHED else {}), point
         if turn % 2:  # the source has moved on when the next sync finds what was left behind
             change(shop, turn)
@@ -243,11 +212,11 @@ def test_killed_in_a_later_sync(shop: Bench) -> None:
     for turn, point in enumerate(later):
         changed(turn)
         if point == "sync.rolled_forward":
-            kill("sync.before_journal", shop, shop.lake)
+            kill_sync("sync.before_journal", shop, shop.lake)
         old = published_rows(shop.lake, tables)
         new = source_rows(shop, tables)
         assert old != new
-        kill(point, shop, shop.lake)
+        kill_sync(point, shop, shop.lake)
         assert published_rows(shop.lake, tables) == (new if point in PUBLISHED else old), point
         if turn % 2:  # else the next kill meets what this one left
             changed(50 + turn)
@@ -273,7 +242,7 @@ def test_killed_in_an_apply(shop: Bench, replica_database: str, tmp_path: Path) 
         change(shop, turn)
         assert replication.sync().failed == {}
         new = source_rows(shop, tables)
-        kill(point, shop, shop.lake, replica)
+        kill_sync(point, shop, shop.lake, replica)
         visible = point == "replica.published" or (point, replica.kind) == (
             "replica.committed",
             "postgres",
