@@ -11,7 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures, Transaction
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    TableFeatures,
+    Transaction,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import Field
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
@@ -23,6 +30,8 @@ from repl_pipelines.lake.seal import seal
 from repl_pipelines.lake.store_errors import store_errors
 
 APPLICATION = "repl_pipelines"
+# Commits between clean-ups of the log, each of which lists all of it.
+CLEAN_EVERY = 20
 # The log outlives the history that may be asked for (see `FoldPolicy.history`).
 CONFIGURATION: dict[str, str | None] = {
     "delta.checkpointInterval": "20",
@@ -64,6 +73,7 @@ def publish(
                 schema,
                 log.partition_by,
                 commit_properties=properties,
+                post_commithook_properties=_afterwards(version),
             )
     return Commit(version, call, content) if _made_by(log, call, version) else None
 
@@ -110,7 +120,12 @@ def rewrite(
     # A conflict is no error here, as in `publish`.
     with store_errors(f"Rewriting the lake's {log.what}"), suppress(CommitFailedError):
         handle.create_write_transaction(
-            actions, "append", schema, log.partition_by, commit_properties=properties
+            actions,
+            "append",
+            schema,
+            log.partition_by,
+            commit_properties=properties,
+            post_commithook_properties=_afterwards(version),
         )
     return version if _made_by(log, call, version) else None
 
@@ -204,3 +219,7 @@ def _next_version(
     return CommitProperties(
         custom_metadata=metadata, app_transactions=list(transactions), max_commit_retries=0
     )
+
+
+def _afterwards(version: int) -> PostCommitHookProperties:
+    return PostCommitHookProperties(cleanup_expired_logs=version % CLEAN_EVERY == 0)

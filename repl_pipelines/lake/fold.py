@@ -62,8 +62,15 @@ class Fold:
         self.session = session
         self.directory = directory
 
-    def run(self, handle: DeltaTable, upload: Callable[..., list[LakeFile]]) -> int | None:
+    def run(
+        self,
+        handle: DeltaTable,
+        upload: Callable[..., list[LakeFile]],
+        policy: FoldPolicy | None,
+    ) -> int | None:
         files = self.log.files(handle)
+        if policy and not policy.asks_for(files):
+            return None
         changes = [file for file in files if file.layer == "changes"]
         newest = self.log.newest(handle)
         if not changes or newest is None:

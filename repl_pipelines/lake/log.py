@@ -36,7 +36,10 @@ class Commit:
 
 
 class Log:
-    """Reads the Delta log below one location. Keeps no state: every open is fresh."""
+    """Reads the Delta log below one location. Keeps no more than the commits since the last open.
+
+    Threads may share it: a commit never changes.
+    """
 
     def __init__(self, store: Store, location: str, what: str, partitioned: bool = True) -> None:
         self.store = store
@@ -46,9 +49,11 @@ class Log:
         self.what = what
         self.partitioned = partitioned
         self.partition_by = list(PARTITION) if partitioned else []
+        self._read: dict[int, dict[str, Any]] = {}
 
     def open(self, version: int | None = None) -> DeltaTable | None:
         """The table at a version (None: the newest), None if there is no such table."""
+        self._read.clear()  # somebody may have damaged them since
         with store_errors(f"Opening the lake's {self.what}"):
             try:
                 return DeltaTable(
@@ -125,14 +130,17 @@ class Log:
 
     def info(self, version: int) -> dict[str, Any] | None:
         """The commitInfo of a version, None if its log file is gone."""
+        if (known := self._read.get(version)) is not None:
+            return known
         content = self.store.read(f"{self.folder}/{version:020d}.json")
         if content is None:
             return None
         try:
             actions = (json.loads(line) for line in content.splitlines())
-            return next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
+            info = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
         except ValueError as error:
             raise self.damaged(f"the commit of version {version} cannot be read") from error
+        return self._read.setdefault(version, info)
 
     def newest(self, handle: DeltaTable) -> Commit | None:
         return next(self.commits(handle.version()), None)

@@ -177,22 +177,28 @@ class Store:
         """Show that the bucket can be written to and that conditional writes are honoured.
 
         Raises StoreRefused, StoreUnavailable. The Delta log relies on `If-None-Match: *`: in a
-        store that ignores it, two commits of the same version would silently become one.
+        store that ignores it, two commits of the same version would silently become one. A store
+        is asked for them once, and whether its bucket is there each time.
         """
-        key = self.key("_probe", uuid.uuid4().hex)
         with store_errors(f"Probing the bucket {self.bucket!r}"):
             # Some stores create a bucket when something is put into it.
             self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-            # A first refusal is our own write, repeated by the client after a lost answer.
-            ignored = self.put_new(key, b"first") and self.put_new(key, b"second")
-            self._client.delete_object(Bucket=self.bucket, Key=key)
-        if ignored:
+            honoured = self._honours_conditions
+        if not honoured:
             raise StoreRefused(
                 f"The store at {self.endpoint_url or 'AWS'} ignores conditional writes "
                 "(PUT with If-None-Match: * replaced an object that was there).",
                 "Use a store that honours them (AWS S3, SeaweedFS, MinIO, R2): without them "
                 "concurrent commits overwrite each other.",
             )
+
+    @cached_property
+    def _honours_conditions(self) -> bool:
+        key = self.key("_probe", uuid.uuid4().hex)
+        # A first refusal is our own write, repeated by the client after a lost answer.
+        replaced = self.put_new(key, b"first") and self.put_new(key, b"second")
+        self._client.delete_object(Bucket=self.bucket, Key=key)
+        return not replaced
 
     def put_new(self, key: str, content: bytes) -> bool:
         """Whether the object was written, being new; after a lost answer, False for our own."""

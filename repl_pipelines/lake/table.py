@@ -92,6 +92,7 @@ class LakeTable:
         table: Table,
         *,
         version: int | None = None,
+        files: Sequence[LakeFile] | None = None,
         extra: Sequence[LakeFile] = (),
         replaced: Replace = Replace.NOTHING,
         partition: str | None = None,
@@ -100,12 +101,14 @@ class LakeTable:
         """SELECT of the table's columns over its current state; run it in `Lake.session()`.
 
         version: None is the newest; a version folded since is read in its folded form
+        files: those of the version, where they are known
         extra, replaced: as if a commit of these files had taken place
         partition: rows of this time partition only
         meta: columns of `lake.columns.META` to add
         """
-        old = [] if replaced.whole else self.files(version)  # which may be damaged
-        known = [file for file in old if not replaced.removes(file)]
+        if files is None:
+            files = [] if replaced.whole else self.files(version)  # which may be damaged
+        known = [file for file in files if not replaced.removes(file)]
         wanted = [f for f in (*known, *extra) if partition is None or f.partition == partition]
         base, changes = self._addresses(wanted, "base"), self._addresses(wanted, "changes")
         return current.current_sql(table, base, changes, meta)
@@ -162,19 +165,20 @@ class LakeTable:
         base = f"{rows}'base'"
         return current.state_sql(table, base, f"{rows}'changes'" if table.key else "")
 
-    def needs_fold(self, policy: FoldPolicy) -> bool:
-        return policy.asks_for(self.files())
-
-    def fold(self, table: Table, directory: Path | None = None) -> int | None:
+    def fold(
+        self, table: Table, directory: Path | None = None, policy: FoldPolicy | None = None
+    ) -> int | None:
         """Rewrite base and changes into a new base; the rows and the batch stay as they are.
 
+        policy: what the table must ask for, to be folded
         Returns the Delta version made, None if there was nothing to fold or a commit got in
         between (then nothing is changed). Readers of older versions go on until a vacuum.
         """
         handle = self._log.open()
         if handle is None:
             return None
-        return Fold(self._log, table, self._session, directory).run(handle, self.upload)
+        fold = Fold(self._log, table, self._session, directory)
+        return fold.run(handle, self.upload, policy)
 
     def vacuum(self, *, retention: timedelta = RETENTION, keep: Sequence[int] = ()) -> int:
         """Delete files that no version younger than `retention` needs, nor one in `keep`."""

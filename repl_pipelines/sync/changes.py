@@ -186,7 +186,7 @@ def _differing(work: Work, batch: Batch, paths: Sequence[Path], ghosts: str) -> 
     row, key = texts(table)
     names = {c.name: quote(c.name) for c in table.columns}
     columns = ", ".join(names.values())
-    lake = work.lake.rows_sql(table, extra=batch.files, replaced=work.replaced)
+    lake = work.rows_sql(batch.files, work.replaced)
     same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in table.key)
     deleted = ", ".join(q if n in table.key else f"NULL AS {q}" for n, q in names.items())
     position = work.snapshot.position

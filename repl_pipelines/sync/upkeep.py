@@ -20,7 +20,7 @@ def upkeep(
     files stay for the history that the policy asks for.
     """
     failed: dict[TableName, ReplicationError] = {}
-    written = {e.table: e.batch for e in entries if e.action is not Action.UNCHANGED}
+    written = {e.table: e for e in entries if e.action is not Action.UNCHANGED}
     for table in tables:
         if table.name not in written:
             continue
@@ -33,11 +33,11 @@ def upkeep(
     return failed
 
 
-def _tend(lake: Lake, policy: FoldPolicy, table: Table, batch: int) -> None:
+def _tend(lake: Lake, policy: FoldPolicy, table: Table, entry: Entry) -> None:
     copy = lake.table(table.name)
-    if table.key and copy.needs_fold(policy):
-        copy.fold(table)
-    if batch % VACUUM_EVERY == 0:
+    if table.key and entry.action is Action.CHANGES:
+        copy.fold(table, policy=policy)
+    if entry.batch % VACUUM_EVERY == 0:
         heads = lake.journal.heads()
         pinned = {e.version for (name, _), e in heads.items() if name == table.name}
         copy.vacuum(retention=policy.history, keep=sorted(pinned))

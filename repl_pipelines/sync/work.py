@@ -77,6 +77,7 @@ class Work:
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0
     bytes: int = 0
+    _files: Sequence[LakeFile] | None = None  # of the copy; nobody else commits rows to it
     _expected: int = 0  # rows of the read under way, where that can be told
     _started: float = field(default_factory=time.monotonic)
     _reported: float = 0.0
@@ -113,6 +114,14 @@ class Work:
         self.bytes += sum(f.size for f in files)
         return files
 
+    def rows_sql(self, files: Sequence[LakeFile], replace: Replace) -> str:
+        """SELECT of the copy's rows, as if `files` were committed."""
+        if self._files is None and not replace.whole:  # else they may be damaged
+            self._files = self.lake.files()
+        return self.lake.rows_sql(
+            self.table, files=self._files or (), extra=files, replaced=replace
+        )
+
     def figures(
         self,
         files: Sequence[LakeFile],
@@ -122,7 +131,7 @@ class Work:
         where: str = "true",
     ) -> Figures:
         """Figures of the lake's rows, read back from the store, as if `files` were committed."""
-        rows = self.lake.rows_sql(self.table, extra=files, replaced=replace)
+        rows = self.rows_sql(files, replace)
         return lake_figures(self.session, self.table, rows, buckets=buckets, where=where)
 
     def measured(self) -> Figures:

@@ -221,13 +221,13 @@ def test_a_commit_survives_a_fold_that_comes_between(
 
 def test_the_policy(items: Copy) -> None:
     items.copy(TEN)
-    assert not items.place.needs_fold(FoldPolicy())
+    assert not FoldPolicy().asks_for(items.place.files())
     items.change("SELECT 5::BIGINT AS id, 'x' AS name")
-    assert not items.place.needs_fold(FoldPolicy())
-    assert items.place.needs_fold(FoldPolicy(share=0.05))
-    assert items.place.needs_fold(FoldPolicy(files=0))
+    assert not FoldPolicy().asks_for(items.place.files())
+    assert FoldPolicy(share=0.05).asks_for(items.place.files())
+    assert FoldPolicy(files=0).asks_for(items.place.files())
     items.change(NEW)
-    assert items.place.needs_fold(FoldPolicy())
+    assert FoldPolicy().asks_for(items.place.files())
 
 
 def test_a_fold_of_more_than_its_memory(make_copy: Callable[..., Copy]) -> None:

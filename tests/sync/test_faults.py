@@ -141,7 +141,7 @@ def test_passing_faults_of_the_store_are_survived(
 
 
 WHERE = [
-    "_probe",
+    "max-keys=1|_probe",
     r"PUT .*/public/orders/.*\.parquet",
     "PUT .*/public/orders/_delta_log",
     "PUT .*_syncs/",
