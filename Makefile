@@ -20,7 +20,7 @@ demo: setup ## Run the demo; ONCE=1 stops after the first proven sync, SOURCE=ma
 
 .PHONY: test
 test: setup lint types ## Lint, check the types and run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 .PHONY: bench
 bench: setup ## Measure speed against peers and limits (NAMES=cdc for one)

@@ -14,6 +14,8 @@ from itertools import groupby
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
@@ -25,7 +27,7 @@ from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry, Sync
-from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 from repl_pipelines.scratch import scratch_folder
 
@@ -196,16 +198,10 @@ class Journal:
 
     def _upload(self, records: Sequence[dict[str, Any]], name: str) -> LakeFile:
         path = f"{name}-{uuid.uuid4().hex}.parquet"
-        with scratch_folder() as folder, self._session() as session:
-            columns = ", ".join(f"{quote(n)} {kind}" for n, (_, kind) in rows.COLUMNS.items())
-            session.execute(f"CREATE TEMP TABLE journal ({columns})")
-            holes = ", ".join("?" * len(rows.COLUMNS))
-            session.executemany(
-                f"INSERT INTO journal VALUES ({holes})",
-                [[record[name] for name in rows.COLUMNS] for record in records],
-            )
+        table = pa.Table.from_pylist(list(records), pa.schema(rows.schema()))
+        with scratch_folder() as folder:
             local = folder / "journal.parquet"
-            session.execute(f"COPY journal TO {literal(str(local))} (FORMAT parquet)")
+            pq.write_table(table, local)
             self._store.put_file(local, f"{self._log.location}/{path}")
             return LakeFile(path, local.stat().st_size, len(records), "")
 
