@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# One more than a small machine has cores: a worker waits for its servers now and then.
-WORKERS ?= 3
+# Twice the cores of a small machine: a worker waits for its servers a good part of the time.
+WORKERS ?= 4
 # Where it is set, every child process of a test would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -20,7 +20,7 @@ demo: setup ## Run the demo; ONCE=1 stops after the first proven sync, SOURCE=ma
 
 .PHONY: test
 test: setup lint types ## Lint, check the types and run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: bench
 bench: setup ## Measure speed against peers and limits (NAMES=cdc for one)

@@ -28,7 +28,6 @@ from tests.servers import fresh_database, fresh_mariadb_database
 from tests.types.every import ROWS, drawn
 from tests.types.lab import Lab, open_lab
 
-pytestmark = pytest.mark.xdist_group("mariadb types")  # what they share is made by one worker
 COLUMNS = {f"c{number}": kind for number, kind in enumerate(TYPES)}
 Texts = list[tuple[int, str]]
 

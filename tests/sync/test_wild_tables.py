@@ -25,8 +25,6 @@ from tests.sync.conftest import Bench
 from tests.sync.copies import Rows, duckdb_rows, lake_rows, postgres_rows
 from tests.sync.wild import CASES, SCHEMAS, Case
 
-pytestmark = pytest.mark.xdist_group("wild")  # what they share is made by one worker
-
 
 @dataclass
 class Wild:
