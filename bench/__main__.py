@@ -3,9 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import cdc, full, many
+from bench import cdc, full, full_mariadb, many
 
-BENCHES: dict[str, Callable[[], None]] = {"cdc": cdc.main, "full": full.main, "many": many.main}
+BENCHES: dict[str, Callable[[], None]] = {
+    "cdc": cdc.main,
+    "full": full.main,
+    "full-mariadb": full_mariadb.main,
+    "many": many.main,
+}
 
 
 def main() -> int:

@@ -8,7 +8,8 @@ more than read and write.
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,51 +70,78 @@ class Contender:
 
 
 CONNECTORX = "connectorx==0.4.6"
-DLT = ("dlt[sql_database,s3,parquet]==1.31.0", "psycopg2-binary", "sqlalchemy<2.1", "numpy")
+DLT = (
+    *("dlt[sql_database,s3,parquet]==1.31.0", "sqlalchemy<2.1", "numpy", CONNECTORX),
+    *("psycopg2-binary", "pymysql"),
+)
+OURS = Contender("repl_pipelines, proven", "ours", ("load",))
+BY_CONNECTORX = Contender("ConnectorX", "connectorx_arrow", (), (CONNECTORX, "pyarrow==26.0.1"))
+BY_DLT_AND_SLING = (
+    Contender("dlt, ConnectorX", "dlt_load", ("connectorx",), DLT),
+    Contender("dlt, pyarrow", "dlt_load", ("pyarrow",), DLT),
+    Contender("Sling", "sling_run", (), ("sling-linux-amd64==1.4.11",)),
+)
 CONTENDERS = (
-    Contender("repl_pipelines, proven", "ours", ("load",)),
+    OURS,
     Contender("DuckDB COPY, zstd 1", "duckdb_copy", ("1",)),
     Contender("DuckDB COPY, zstd 3", "duckdb_copy", ("3",)),
     Contender("COPY binary, 1 connection", "copy_binary", ("1",)),
     Contender("COPY binary, 2 connections", "copy_binary", ("2",)),
-    Contender("ConnectorX", "connectorx_arrow", (), (CONNECTORX, "pyarrow==26.0.1")),
+    BY_CONNECTORX,
     Contender("ADBC", "adbc_arrow", (), ("adbc-driver-postgresql==1.13.0", "pyarrow==26.0.1")),
-    Contender("dlt, ConnectorX", "dlt_load", ("connectorx",), (*DLT, CONNECTORX)),
-    Contender("dlt, pyarrow", "dlt_load", ("pyarrow",), (*DLT, CONNECTORX)),
-    Contender("Sling", "sling_run", (), ("sling-linux-amd64==1.4.11",)),
+    *BY_DLT_AND_SLING,
 )
 PROOF = Contender("repl_pipelines, full proof", "ours", ("prove",))
 _FIRST = Contender("", "ours", ("first",))  # makes the copy that is proven
 
 
+Environment = Mapping[str, str]
+
+
 def main() -> None:
     """Print one table for each case."""
-    chosen = [c for c in (*CONTENDERS, PROOF) if c.name.startswith(tuple(ONLY.split(",")))]
+    compare(CASES, CONTENDERS, servers(), _fill)
+
+
+def compare(
+    cases: Sequence[Case],
+    contenders: Sequence[Contender],
+    places: AbstractContextManager[Environment],
+    fill: Callable[[Case, int, Environment], int],
+) -> None:
+    """Print one table for each case.
+
+    fill: makes the table of a case with so many rows; the process id of the server's parent
+    """
+    chosen = [c for c in (*contenders, PROOF) if c.name.startswith(tuple(ONLY.split(",")))]
     commands = {contender.name: contender.command() for contender in chosen}
-    with servers() as environment:
-        for case in CASES:
-            _show(case, _measure(case, commands, environment))
+    with places as environment:
+        for case in cases:
+            parent = fill(case, int(case.rows * SHARE), environment)
+            _show(case, _measure(commands, {**environment, "BENCH_TABLE": case.name}, parent))
 
 
-def _measure(
-    case: Case, commands: Mapping[str, list[str]], environment: Mapping[str, str]
-) -> dict[str, list[Cost]]:
-    costs: dict[str, list[Cost]] = {name: [] for name in commands}
-    environment = {**environment, "BENCH_TABLE": case.name}
+def _fill(case: Case, rows: int, environment: Environment) -> int:
     with psycopg.connect(environment["BENCH_DSN"], autocommit=True) as session:
-        rows = f"generate_series(1, {int(case.rows * SHARE)}::bigint) i"
-        session.execute(f"create table {case.name} as {case.select} from {rows}".encode())
+        source = f"generate_series(1, {rows}::bigint) i"
+        session.execute(f"create table {case.name} as {case.select} from {source}".encode())
         session.execute(f"alter table {case.name} add primary key (id)".encode())
         session.execute(f"vacuum analyze {case.name}".encode())
         session.execute("checkpoint")
-        parent = postmaster(session)
-        run(_FIRST.command(), environment, parent)
-        for _ in range(ROUNDS):
-            for name, command in commands.items():
-                try:
-                    costs[name].append(run(command, environment, parent))
-                except RuntimeError as error:
-                    print(error, file=sys.stderr)
+        return postmaster(session)
+
+
+def _measure(
+    commands: Mapping[str, list[str]], environment: Environment, parent: int
+) -> dict[str, list[Cost]]:
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    run(_FIRST.command(), environment, parent)
+    for _ in range(ROUNDS):
+        for name, command in commands.items():
+            try:
+                costs[name].append(run(command, environment, parent))
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
     return costs
 
 

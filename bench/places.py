@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 
+from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.lake.store import Store
@@ -15,17 +16,41 @@ from repl_pipelines.lake.store import Store
 
 @contextmanager
 def servers(settings: Mapping[str, str] | None = None) -> Iterator[Mapping[str, str]]:
-    """Both, started for the bench; yields what its processes need in their environment."""
+    """PostgreSQL and S3, started for the bench; yields what its processes need to know."""
+    settings = {"max_wal_size": "8GB", "shared_buffers": "1GB", **(settings or {})}
+    with (
+        _s3() as environment,
+        PostgresServer(Path(environment["BENCH_FOLDER"]) / "pg", settings=settings) as server,
+    ):
+        yield {**environment, "BENCH_DSN": server.create_database("bench")}
+
+
+@contextmanager
+def mariadb_servers() -> Iterator[Mapping[str, str]]:
+    """As `servers`, with MariaDB; BENCH_SERVER is its process id."""
+    settings = {"innodb-buffer-pool-size": "1G", "innodb-log-file-size": "1G"}
+    with _s3() as environment:
+        server = MariadbServer(Path(environment["BENCH_FOLDER"]) / "mariadb", settings=settings)
+        try:
+            address = server.start().create_database("bench")
+            assert server.process is not None
+            yield {
+                **environment,
+                "BENCH_DSN": f"mysql://{address.user}:{address.password}"
+                f"@{address.host}:{address.port}/{address.database}",
+                "BENCH_SERVER": str(server.process.pid),
+            }
+        finally:
+            server.remove()
+
+
+@contextmanager
+def _s3() -> Iterator[Mapping[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
-        settings = {"max_wal_size": "8GB", "shared_buffers": "1GB", **(settings or {})}
-        with (
-            PostgresServer(Path(folder) / "pg", settings=settings) as server,
-            S3Server(Path(folder) / "s3") as store,
-        ):
+        with S3Server(Path(folder) / "s3") as store:
             store.create_bucket("bench")
             yield {
-                "BENCH_DSN": server.create_database("bench"),
                 "BENCH_S3": store.endpoint_url,
                 "BENCH_ACCESS_KEY": store.access_key,
                 "BENCH_SECRET_KEY": store.secret_key,

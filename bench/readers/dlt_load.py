@@ -25,9 +25,10 @@ def main(backend: str) -> None:
         dataset_name="bench",
         pipelines_dir=os.environ["BENCH_FOLDER"],
     )
+    dsn = os.environ["BENCH_DSN"].replace("mysql://", "mysql+pymysql://")
     kwargs = {"return_type": "arrow_stream", "partition_num": 1}
     table = sql_table(
-        credentials=os.environ["BENCH_DSN"].replace("postgres://", "postgresql://"),
+        credentials=dsn.replace("postgres://", "postgresql://"),
         table=os.environ["BENCH_TABLE"],
         backend=backend,
         chunk_size=65_536,

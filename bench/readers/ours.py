@@ -1,11 +1,15 @@
-"""The first sync of a table, from PostgreSQL to a lake that is proven equal; or its full proof."""
+"""The first sync of a table to a lake that is proven equal; or its full proof."""
 
 import os
 import sys
+from urllib.parse import urlsplit
 
 from bench.places import store
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.table import Declaration, Mode
+from repl_pipelines.sources.contract import Source
+from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sources.mariadb.source import MariadbSource
 from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync.engine import Replication
 
@@ -13,15 +17,22 @@ from repl_pipelines.sync.engine import Replication
 def main(what: str) -> None:
     table = os.environ["BENCH_TABLE"]
     name = f"ours_{table}_{os.getpid()}" if what == "load" else f"ours_{table}"
-    source = PostgresSource(name, os.environ["BENCH_DSN"])
-    engine = Replication(
-        name, source, Lake(store(), name), [], [Declaration(table, mode=Mode.FULL)]
-    )
+    declaration = Declaration(table, mode=Mode.FULL)
+    engine = Replication(name, _source(name), Lake(store(), name), [], [declaration])
     if what == "prove":
         assert engine.prove().proven
         return
     report = engine.sync()
     assert not report.failed, report.failed
+
+
+def _source(name: str) -> Source:
+    place = urlsplit(os.environ["BENCH_DSN"])
+    if place.scheme != "mysql":
+        return PostgresSource(name, place.geturl())
+    host, user, password = place.hostname or "", place.username or "", place.password or ""
+    database = place.path.strip("/")
+    return MariadbSource(name, Address(host, user, database, password, place.port or 3306))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ import sling_linux_amd64
 
 def main() -> None:
     binary = str(Path(sling_linux_amd64.__file__).parent / "bin" / "sling-linux-amd64")
+    dsn, schema = os.environ["BENCH_DSN"], "bench"
+    if dsn.startswith("postgres"):
+        dsn, schema = dsn.replace("postgres://", "postgresql://") + "?sslmode=disable", "public"
     settings = {
-        "PG": os.environ["BENCH_DSN"].replace("postgres://", "postgresql://") + "?sslmode=disable",
+        "SOURCE": dsn,
         "S3": json.dumps(
             {
                 "type": "s3",
@@ -27,8 +30,8 @@ def main() -> None:
     }
     options = json.dumps({"format": "parquet", "file_max_rows": 0})
     place = f"s3://bench/sling{os.getpid()}.parquet"
-    table = f"public.{os.environ['BENCH_TABLE']}"
-    command = [binary, "run", "--src-conn", "PG", "--src-stream", table, "--tgt-conn", "S3"]
+    table = f"{schema}.{os.environ['BENCH_TABLE']}"
+    command = [binary, "run", "--src-conn", "SOURCE", "--src-stream", table, "--tgt-conn", "S3"]
     os.execve(  # noqa: S606
         binary,
         [*command, "--tgt-object", place, "--tgt-options", options, "--mode", "full-refresh"],
