@@ -8,13 +8,14 @@ this reaches is the retention of `LakeTable.vacuum`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from repl_pipelines.errors import HistoryGap
 from repl_pipelines.lake.journal import Published
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.table import RETENTION
-from repl_pipelines.model.entry import Action, Entry
+from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Mode, Table
 
@@ -38,7 +39,7 @@ class History:
 
         Run it in `Lake.session()`. Raises HistoryGap where the lake cannot say.
         """
-        entries = [one.entry for one in self.entries]
+        entries = self._of_one_log(moment)
         until = [entry for entry in entries if _moment(entry, moment) <= moment]
         if not until:
             raise HistoryGap(
@@ -51,12 +52,15 @@ class History:
             return copy.rows_sql(self.table, version=until[-1].version)
         since = [entry for entry in entries if _moment(entry, moment) >= moment]
         if len(since) < 2:
+            self._refuse_end_of_log(entries)
             raise HistoryGap(
                 f"{self.table.name}: {moment} is not settled yet: a commit before it may still come"
                 " with the next sync.",
                 "Sync once more.",
             )
-        return self._between(since[0], since[1], moment)
+        # Positions that rows had in another log say nothing; all of them are from before.
+        before = entries[0].batch if isinstance(moment, int) else 0
+        return self._between(since[0], since[1], moment, before)
 
     def versions(self, key: Mapping[str, str], retention: timedelta = RETENTION) -> str:
         """SELECT of all versions of the row with this key (as text), oldest first.
@@ -75,13 +79,43 @@ class History:
             " ORDER BY _rp_batch, _rp_seq"
         )
 
-    def _between(self, covering: Entry, following: Entry, moment: Moment) -> str:
+    def _of_one_log(self, moment: Moment) -> list[Entry]:
+        """The entries among which the moment lies: all, or those of the one log that has it.
+
+        A position is that of one log only: it may have begun anew, or be another server's.
+        """
+        entries = [one.entry for one in self.entries]
+        if not isinstance(moment, int) or not entries:
+            return entries
+        logs = _logs(entries, self.table.mode)
+        having = [log for log in logs if log[0].position.order <= moment <= log[-1].position.order]
+        if not having and moment > logs[-1][-1].position.order:
+            return logs[-1]
+        if len(having) == 1 or moment < min(log[0].position.order for log in logs):
+            return [entry for log in having for entry in log]
+        begun = having or [log for log in logs if log[0].position.order > moment]
+        raise HistoryGap(
+            f"{self.table.name}: {moment} is a position in {len(having)} of the logs that it has"
+            f" followed; at {begun[-1][0].position.at} it was copied or compared, not continued.",
+            "Ask for a time.",
+        )
+
+    def _refuse_end_of_log(self, entries: Sequence[Entry]) -> None:
+        """What the last sync before another log held back is told by neither."""
+        if entries[-1] is not self.entries[-1].entry:
+            raise HistoryGap(
+                f"{self.table.name}: the log was not continued behind {entries[-1].position.at}.",
+                "Ask for an earlier moment, or a later one.",
+            )
+
+    def _between(self, covering: Entry, following: Entry, moment: Moment, before: int) -> str:
         """Base and changes up to `covering`, and what it held back, without what came later.
 
-        The base is older than `covering`, so no row of it is from after the moment.
+        The base is older than `covering`, so no row of it is from after the moment; nor is any of
+        the batches up to `before`.
         """
         for entry in (covering, following):
-            if entry.action is Action.COPY or entry.reconciled:
+            if not entry.continued:
                 raise HistoryGap(
                     f"{self.table.name}: at {entry.position.at} it was copied or compared, not"
                     " continued from the log; the lake does not know what happened just before.",
@@ -94,7 +128,7 @@ class History:
             covering.version,
             following.files,
             # What an earlier version wrote has none of it, and is from before `covering`.
-            f"coalesce({column} <= {literal(moment)}, true)",
+            f"_rp_batch <= {before} OR coalesce({column} <= {literal(moment)}, true)",
         )
 
     def _refuse_other_shape(self, entries: Sequence[Entry]) -> None:
@@ -104,6 +138,20 @@ class History:
                     f"{self.table.name} had other columns at {entry.position.at}.",
                     f"Read version {entry.version} of its Delta table.",
                 )
+
+
+def _logs(entries: Sequence[Entry], mode: Mode) -> list[list[Entry]]:
+    """The entries, by the log in which their positions grow.
+
+    In other modes a log is seen to have begun anew only where it stands lower.
+    """
+    logs = [[entries[0]]]
+    for last, entry in pairwise(entries):
+        lower = entry.position.order < last.position.order
+        if lower or (mode is Mode.LOG and not entry.continued):
+            logs.append([])
+        logs[-1].append(entry)
+    return logs
 
 
 def _moment(entry: Entry, like: Moment) -> Any:

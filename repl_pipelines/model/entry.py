@@ -19,6 +19,9 @@ class Action(StrEnum):
     UNCHANGED = "unchanged"  # the position moved, no row did
 
 
+COMPARED = "compared"  # the log did not lead from the copy to the snapshot
+
+
 @dataclass(frozen=True)
 class Entry:
     """One table's part of one sync, as recorded in the journal.
@@ -35,7 +38,7 @@ class Entry:
     shape:     `Table.fingerprint` the rows were written under
     misfits:   values that became NULL by policy, per column, as JSON
     reconciled: rows of `changed` that the mode had not seen and the proof found
-    cause:     why the batch was made, where it is not the ordinary course: 'repair'
+    cause:     why it was made, where it is not the ordinary course: 'repair', or COMPARED
     """
 
     table: TableName
@@ -54,6 +57,11 @@ class Entry:
     reconciled: int = 0
     buckets: str = ""
     cause: str = ""
+
+    @property
+    def continued(self) -> bool:
+        """Whether the source's log alone led here from the entry before (mode `log`)."""
+        return not (self.action is Action.COPY or self.reconciled or self.cause == COMPARED)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from repl_pipelines.duck import parquet_options
 from repl_pipelines.lake.columns import META, column_list
-from repl_pipelines.model.entry import COARSE, Entry
+from repl_pipelines.model.entry import COARSE, COMPARED, Entry
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import Keys
 from repl_pipelines.model.sql import literal
@@ -21,6 +21,8 @@ PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, as 
 def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
     """Append all versions of the changed rows; without an unbroken log, what differs."""
     horizon = work.snapshot.horizon(work.table, None)
+    if changes.gap:
+        work.cause = work.cause or COMPARED
     if changes.gap or (work.mend and work.mend.lost):
         return reconcile(work, Batch(), horizon)
     batch = Batch()

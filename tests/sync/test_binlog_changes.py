@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
+from repl_pipelines.errors import HistoryGap
 from repl_pipelines.lake.history import History
 from repl_pipelines.model.entry import Action
+from repl_pipelines.model.position import Position
 from repl_pipelines.sources.mariadb.connection import Address
 from tests.servers import Bucket
 from tests.sync.marias import Maria, following
@@ -58,27 +60,52 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
 
 
 def test_the_history_knows_each_sync_and_each_transaction(shop: Maria) -> None:
-    """Whatever is asked for, a transaction right behind it is not in it."""
+    """Whatever is asked for, a transaction right behind it is not in it.
+
+    The log begins anew in its first file, and then in a later one whose positions it had before.
+    """
     table = next(t for t in shop.replication.tables() if t.name.name == "orders")
-    known: list[tuple[int | datetime, list[tuple]]] = []
-    for turn in range(3):
-        entries = shop.streamed(
-            f"update orders set total = -{turn} where id = 10",
-            f"set timestamp = {2**31 - 9 if turn else 1}",  # a session may say when it is
-            f"update orders set id = -{turn} - 1 where id = 350 + {turn}",
-        )
-        position = entries["orders"].position
-        totals = sorted(shop.sql("select id, total from orders"))
-        known += [(position.order, totals), (position.at, totals)]
-    shop.streamed("update orders set total = 0")
-    shop.streamed()
+    known: list[list[tuple[Position, list[tuple]]]] = []
+    begun: list[Position] = []
+    for log, (files, below) in enumerate([(2, 9), (0, 9), (2, 9999)]):
+        entries = shop.sync("reset master", *["flush binary logs"] * files)
+        begun.append(entries["orders"].position)
+        known.append(list(_turns(shop, log)))
+        shop.streamed(f"update orders set total = 0 where id < {below}")
+        shop.streamed()
     history = History.read(shop.lake, table)
     with shop.lake.session() as session:
-        for moment, totals in known:
-            session.execute(f"create or replace temp view past as {history.as_of(moment)}")
-            assert session.execute("select id, total from past order by 1").fetchall() == totals
+
+        def past(moment: int | datetime) -> list[tuple] | None:
+            """None where the history refuses."""
+            try:
+                session.execute(f"create or replace temp view past as {history.as_of(moment)}")
+            except HistoryGap:
+                return None
+            return session.execute("select id, total from past order by 1").fetchall()
+
+        for position, totals in [one for log in known for one in log]:
+            assert past(position.at) == totals
+        first, second, third = known
+        assert [past(position.order) for position, _ in second] == [totals for _, totals in second]
+        assert past(second[-1][0].order + 2**30) is None  # before the third log, not in it
+        # No row differed then; but what had been changed, and changed back, nobody knows.
+        assert [past(p.at - timedelta(microseconds=1)) for p in begun] == [None] * 3
+        for position, totals in first + third:
+            assert past(position.order) in (None, totals)
+        assert None in [past(position.order) for position, _ in first + third]
         versions = session.execute(history.versions({"id": "10"})).fetchall()
-    assert len(versions) == 4
+    assert len(versions) == 7
+
+
+def _turns(shop: Maria, log: int) -> Iterator[tuple[Position, list[tuple]]]:
+    for turn in range(2):
+        entries = shop.streamed(
+            f"update orders set total = -{turn} - 1 where id = 10",
+            f"set timestamp = {2**31 - 9 if turn else 1}",  # a session may say when it is
+            f"update orders set id = -id where id = 350 + {turn} + 2 * {log}",
+        )
+        yield entries["orders"].position, sorted(shop.sql("select id, total from orders"))
 
 
 def test_tables_change_join_and_fail_without_the_others(shop: Maria) -> None:
