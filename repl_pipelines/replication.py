@@ -23,6 +23,8 @@ from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, ReplicationError, TransientError
 from repl_pipelines.lake.fold import FoldPolicy
+from repl_pipelines.model.column import Policies, Policy
+from repl_pipelines.model.table import Declaration
 from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
 from repl_pipelines.orchestration.connections import Connections, SecretMissing, initialized
@@ -73,6 +75,13 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         default=[TableDeclaration(name="*")],
         description="A name or pattern, or a list of names, patterns and mappings.",
     )
+    columns: dict[str, Policy] = Field(
+        default={},
+        description="Policies of columns in all tables, by name or pattern; those of a table win.",
+    )
+    types: dict[str, Policy] = Field(
+        default={}, description="The same by type, or a pattern of types; `columns` win."
+    )
     schedule: str | None = Field(default="*/5 * * * *", description="When to sync (cron, UTC).")
     validation: str | None = Field(
         default="0 * * * *", description="When to prove all copies equal (cron, UTC)."
@@ -109,7 +118,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     def write_state_to_path(self, state_path: Path) -> None:
         """Look the declared tables up in the source."""
         resource = initialized(self.source, self._connections().source)
-        state.write(state_path, resource.source(self.source).discover(declarations(self.tables)))
+        state.write(state_path, resource.source(self.source).discover(self._declarations()))
 
     async def refresh_state(self, project_root: Path) -> str:
         try:
@@ -159,7 +168,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         plan = Plan(
             names=names,
             tables=tuple(tables),
-            declarations=tuple(declarations(self.tables)),
+            declarations=tuple(self._declarations()),
             kinds={
                 self.source: found.source.kind,
                 self.lake: found.lake.kind,
@@ -194,6 +203,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                 raise WrongField(
                     [], f"{key!r} cannot name a resource.", "Use letters, digits and underscores."
                 )
+
+    def _declarations(self) -> list[Declaration]:
+        return declarations(self.tables, Policies(self.columns, self.types))
 
     def _connections(self) -> Connections:
         return Connections.find(self.resources, self.source, self.lake, self.replicas)

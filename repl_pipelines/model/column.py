@@ -1,6 +1,8 @@
 """A column of a replicated table: what it is in the source and what it becomes in the lake."""
 
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -20,11 +22,49 @@ class Family(StrEnum):
 
 
 class Policy(StrEnum):
-    """What happens to a value that its column's lake type cannot hold."""
+    """What of a column may leave the source, and what happens to a value that does not fit.
+
+    The first three are about values that the column's lake type cannot hold, the others about all
+    values of a column that is protected.
+    """
 
     FAIL = "fail"  # the table's sync stops, naming table, column and key
     TEXT = "text"  # the whole column is kept as text, where every value fits
     NULL = "null"  # the value becomes NULL, and is counted
+    HASH = "hash"  # a keyed hash of the value, equal for equal values
+    MASK = "mask"  # MASKED for every value
+    DROP = "drop"  # the column is left out
+
+
+MASKED = "***"
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for all that it matches, as in a shell."""
+    return any(c in name for c in "*?[")
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Policies by a column's name and by its type, each exact or a shell pattern.
+
+    Exact names win over patterns, later patterns over earlier ones, names over types.
+    """
+
+    columns: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    types: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+
+    def of(self, name: str, types: Collection[str]) -> Policy | None:
+        """The policy of a column; types: all ways to write its type."""
+        if name in self.columns:
+            return self.columns[name]
+        for pattern, policy in reversed(list(self.columns.items())):
+            if fnmatch.fnmatchcase(name, pattern):
+                return policy
+        for pattern, policy in reversed(list(self.types.items())):
+            if any(fnmatch.fnmatchcase(one, pattern) for one in types):
+                return policy
+        return None
 
 
 @dataclass(frozen=True)
@@ -38,6 +78,7 @@ class Column:
                  date timestamp timestamp_ntz
     duckdb_type: type in a DuckDB replica, where it may be richer than in the lake (UUID, TIME)
     postgres_type: type in a PostgreSQL replica
+    key_id:      under policy `hash`, which key it is: values of two keys do not mix
     """
 
     name: str
@@ -50,3 +91,9 @@ class Column:
     nullable: bool = True
     policy: Policy = Policy.FAIL
     comment: str = ""
+    key_id: str = ""
+
+    @property
+    def concealed(self) -> bool:
+        """Whether only something in its values' place leaves the source."""
+        return self.policy in (Policy.HASH, Policy.MASK)

@@ -1,11 +1,11 @@
 """A replicated table: what was declared of it, and what the source says it is."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from repl_pipelines.model.column import Column, Policy
+from repl_pipelines.model.column import Column, Policies, Policy, is_pattern
 
 
 class Mode(StrEnum):
@@ -60,6 +60,8 @@ class Declaration:
     name: `table` (default schema), `schema.table`, or a shell pattern of either; exact names win
     over patterns, later patterns over earlier ones.
     key: None for the source's own; empty for none, whatever the source has
+    policies, types: by column and by type, as in `Policies`
+    general: those of all tables, where these say nothing
     """
 
     name: str
@@ -69,10 +71,17 @@ class Declaration:
     partition: TimePartition | None = None
     deletes: Deletes = Deletes.RECONCILE
     policies: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    types: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    general: Policies = field(default_factory=Policies)
 
     @property
     def is_pattern(self) -> bool:
-        return any(c in self.name for c in "*?[")
+        return is_pattern(self.name)
+
+    def policy(self, column: str, types: Collection[str]) -> Policy:
+        """Of a column whose type may be written in these ways; without one, a misfit fails."""
+        own = Policies(self.policies, self.types).of(column, types)
+        return own or self.general.of(column, types) or Policy.FAIL
 
     def matches(self, table: TableName, default_schema: str) -> bool:
         if not self.is_pattern:
@@ -114,7 +123,8 @@ class Table:
     def fingerprint(self) -> str:
         """Changes whenever rows written before can no longer be read as rows of this table."""
         shape = [
-            (c.ordinal, c.name, c.source_type, c.lake_type, c.policy.value) for c in self.columns
+            (c.ordinal, c.name, c.source_type, c.lake_type, c.policy.value + c.key_id)
+            for c in self.columns
         ]
         cut = self.partition and (self.partition.column, self.partition.unit.value)
         # A horizon means nothing for another cursor column.

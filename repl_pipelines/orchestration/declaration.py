@@ -9,7 +9,7 @@ from dagster._utils.schedules import is_valid_cron_string
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repl_pipelines.errors import DeclarationError
-from repl_pipelines.model.column import Policy
+from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration, Deletes, Mode, TimePartition, Unit
 from repl_pipelines.orchestration.yaml_position import described
 
@@ -80,7 +80,11 @@ class TableDeclaration(dg.Model):
     )
     columns: dict[str, Policy] = Field(
         default={},
-        description="By column: what happens to a value the lake cannot hold: fail, text or null.",
+        description="By column, or a pattern of names: what leaves the source of it (hash, mask, "
+        "drop), or what happens to a value the lake cannot hold (fail, text, null).",
+    )
+    types: dict[str, Policy] = Field(
+        default={}, description="The same by type, or a pattern of types; `columns` win."
     )
 
     @model_validator(mode="after")
@@ -99,7 +103,7 @@ class TableDeclaration(dg.Model):
             raise ValueError(f"mode `{self.mode}` does not use `partition`; leave one of them out")
         return self
 
-    def meant(self) -> Declaration:
+    def meant(self, general: Policies) -> Declaration:
         mode = self.mode or (self.cursor and Mode.CURSOR) or (self.partition and Mode.PARTITION)
         return Declaration(
             name=self.name,
@@ -109,6 +113,8 @@ class TableDeclaration(dg.Model):
             partition=self.partition and TimePartition(**self.partition.model_dump()),
             deletes=self.deletes,
             policies=dict(self.columns),
+            types=dict(self.types),
+            general=general,
         )
 
 
@@ -166,6 +172,6 @@ Tables = Annotated[
 ]
 
 
-def declarations(tables: Sequence[TableDeclaration]) -> list[Declaration]:
-    """What the engine is told."""
-    return [table.meant() for table in tables]
+def declarations(tables: Sequence[TableDeclaration], general: Policies) -> list[Declaration]:
+    """What the engine is told; general: policies of all tables."""
+    return [table.meant(general) for table in tables]

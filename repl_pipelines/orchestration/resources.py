@@ -17,6 +17,11 @@ from repl_pipelines.sources.contract import Source
 _MEMORY = "Megabytes that the DuckDB which reads and writes here may use; it spills to disk beyond."
 _HIDDEN = "Give it as `dg.EnvVar(...)`: it is then read when a run starts, and never shown."
 
+_KEY = (
+    "Secret of the column policy `hash`, of 16 bytes or more; when it is changed, tables with such"
+    f" columns are copied anew. {_HIDDEN}"
+)
+
 
 class SourceResource(dg.ConfigurableResource[Any], ABC):
     """A database to read from."""
@@ -71,7 +76,7 @@ class PostgresSource(SourceResource):
         description="Mode log: megabytes of log from which the slot is dropped rather than the "
         "source's disk filled; the copies then heal by comparison. Default: never.",
     )
-
+    hash_key: str = Field(default="", description=_KEY)
     standby_host: str | None = Field(
         default=None,
         description="A streaming standby of the same server; validations of tables in mode log "
@@ -114,7 +119,7 @@ class PostgresSource(SourceResource):
             where = {"host": self.standby_host, "port": self.standby_port}
             standby = make_conninfo(_dsn(self), **where)
         limits = Limits(memory=self.memory_mb * 2**20)
-        return Engine(name, _dsn(self), protection, limits, standby)
+        return Engine(name, _dsn(self), protection, limits, standby, hash_key=self.hash_key)
 
 
 class MariaDBSource(SourceResource):

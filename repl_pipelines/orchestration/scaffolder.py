@@ -43,6 +43,12 @@ attributes:
     #   key: [payment_id]
     #   columns:
     #     amount: text            # fail (default), text: the column as text, null: counted
+    #     phone: mask             # hash, mask or drop: not copied as it is (docs/protection.md)
+
+  # What must not be copied as it is, in any table: hash (needs the source's hash_key), mask, drop;
+  # by column and by type, exact names or patterns. What a table declares itself wins.
+  # columns: {{"*email*": hash, "*password*": drop}}
+  # types: {{bytea: drop}}
 
   # When to sync, and when to prove every copy equal to the source (cron, UTC); null: by hand.
   schedule: "*/5 * * * *"

@@ -1,6 +1,7 @@
 """How declarations apply to the tables that a source's catalog has; the same for every source."""
 
 import difflib
+import fnmatch
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -11,7 +12,7 @@ from repl_pipelines.errors import (
     ReplicationError,
     TableNotFound,
 )
-from repl_pipelines.model.column import Column, Policy
+from repl_pipelines.model.column import Column, Policy, is_pattern
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources.horizon import TIMES, USABLE
 
@@ -78,10 +79,15 @@ def _not_found(
 def check_policies_named(
     table: TableName, declaration: Declaration, columns: Sequence[str]
 ) -> None:
-    """Raise ColumnNotFound for a policy of a column that the table has not."""
-    unknown = set(declaration.policies) - set(columns)
-    if unknown:
-        raise _no_column(table, min(unknown), columns)
+    """Raise ColumnNotFound for a policy of a column that the table has not.
+
+    A pattern may match nothing in some of many tables; in one that is declared by its name it is a
+    typing error, which would leave a column unprotected.
+    """
+    for name in sorted(declaration.policies):
+        found = name in columns or any(fnmatch.fnmatchcase(column, name) for column in columns)
+        if not found and not (is_pattern(name) and declaration.is_pattern):
+            raise _no_column(table, name, columns)
 
 
 def resolve(
@@ -93,6 +99,7 @@ def resolve(
 ) -> Table:
     """The table that a declaration makes of a relation.
 
+    columns:    all of them, those that are dropped, too
     candidates: keys that the source keeps unique and not NULL, the best first
     misfit:     whether some values of a column have no place
     """
@@ -105,6 +112,7 @@ def resolve(
         if name is not None and name not in by_name:
             raise _no_column(relation.name, name, list(by_name))
     mode = _mode(relation.name, declaration, key)
+    _check_protected(relation.name, [by_name[name] for name in key])
     if mode is Mode.CURSOR and declaration.cursor:
         _check_cursor(relation.name, by_name[declaration.cursor])
     if mode is Mode.PARTITION and partition:
@@ -114,7 +122,7 @@ def resolve(
     return Table(
         name=relation.name,
         identity=relation.identity,
-        columns=columns,
+        columns=tuple(c for c in columns if c.policy is not Policy.DROP),
         key=key,
         mode=mode,
         cursor=declaration.cursor if mode is Mode.CURSOR else None,
@@ -149,7 +157,25 @@ def _mode(name: TableName, declaration: Declaration, key: tuple[str, ...]) -> Mo
     return mode
 
 
+def _check_protected(table: TableName, key: Sequence[Column]) -> None:
+    """A hash tells rows apart; one mask for all of them does not."""
+    for column in key:
+        if column.policy in (Policy.MASK, Policy.DROP):
+            raise DeclarationError(
+                f"{table}: column {column.name!r} is part of the key; with the policy"
+                f" `{column.policy}` rows could not be told apart.",
+                "Use policy `hash`, which keeps them apart and can be joined by, or name other"
+                " columns under `key`.",
+            )
+
+
 def _check_cursor(table: TableName, column: Column) -> None:
+    if column.concealed or column.policy is Policy.DROP:
+        raise CursorUnusable(
+            f"{table}: cursor column {column.name!r} has the policy `{column.policy}`, which leaves"
+            " nothing of its order.",
+            "Choose another cursor column or policy, or mode full, partition or log.",
+        )
     if column.family not in USABLE:
         raise CursorUnusable(
             f"{table}: cursor column {column.name!r} is of type {column.source_type}"
@@ -160,6 +186,12 @@ def _check_cursor(table: TableName, column: Column) -> None:
 
 
 def _check_partition(table: TableName, column: Column) -> None:
+    if column.concealed or column.policy is Policy.DROP:
+        raise DeclarationError(
+            f"{table}: partition column {column.name!r} has the policy `{column.policy}`, which"
+            " leaves nothing to cut partitions by.",
+            "Choose another partition column or policy, or mode full or log.",
+        )
     if column.family not in TIMES:
         raise DeclarationError(
             f"{table}: partition column {column.name!r} is of type {column.source_type}"

@@ -345,7 +345,7 @@ class SourceConformance:
     def test_misfits_by_policy(self, source: Source, tmp_path: Path) -> None:
         name, value = self.MISFIT
         self.execute(source, f"update orders set {name} = {value} where id = 77")
-        for policy in Policy:
+        for policy in (Policy.FAIL, Policy.TEXT, Policy.NULL):
             orders = self.table(source, Declaration("orders", policies={name: policy}))
             with source.snapshot([orders]) as snapshot:
                 if policy is Policy.FAIL:

@@ -95,7 +95,7 @@ def test_exactly_the_misfits_are_found(
         f"insert into t values {rows_given}, (99, null)",
     )
     source = MariadbSource("shop", mariadb_database)
-    for policy in Policy:
+    for policy in (Policy.FAIL, Policy.TEXT, Policy.NULL):
         [table] = source.discover([Declaration("t", policies={"v": policy})])
         with source.snapshot([table]) as snapshot, duckdb.connect() as session:
             session.execute("SET TimeZone = 'UTC'")

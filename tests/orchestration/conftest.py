@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.orchestration.project import Project
 from tests.servers import Bucket
 
+HASH_KEY = "what their columns are hashed with"
 _NUMBERS = itertools.count(1)
 
 SCHEMA = [
@@ -55,6 +56,7 @@ def make_project(
     for name, dsn in (("TEST_PASSWORD", database), ("TEST_REPLICA_PASSWORD", replica_database)):
         monkeypatch.setenv(name, str(conninfo_to_dict(dsn)["password"]))
     monkeypatch.setenv("TEST_SECRET_KEY", bucket.secret_key)
+    monkeypatch.setenv("TEST_HASH_KEY", HASH_KEY)
     monkeypatch.delenv("DAGSTER_IS_DEV_CLI", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     with ExitStack() as stack:

@@ -35,7 +35,9 @@ import dagster as dg
 from repl_pipelines import DuckDBReplica, PostgresReplica, PostgresSource, S3Lake
 
 CONNECTIONS = {{
-    "shop": PostgresSource({source}, password=dg.EnvVar("TEST_PASSWORD")),
+    "shop": PostgresSource(
+        {source}, password=dg.EnvVar("TEST_PASSWORD"), hash_key=dg.EnvVar("TEST_HASH_KEY")
+    ),
     "lake": S3Lake({lake}, secret_key=dg.EnvVar("TEST_SECRET_KEY")),
     "duckdb": DuckDBReplica(directory={directory!r}),
     "postgres": PostgresReplica({replica}, password=dg.EnvVar("TEST_REPLICA_PASSWORD")),

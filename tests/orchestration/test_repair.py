@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from tests.orchestration.conftest import YAML
+from tests.orchestration.conftest import HASH_KEY, YAML
 from tests.orchestration.project import Project, failure, materialized
 
 DAMAGE = (
@@ -18,7 +18,10 @@ def config(**values: object) -> dict[str, object]:
     return {"ops": {"shop_repairs": {"config": values}}}
 
 
-def test_a_red_validation_is_healed_by_one_click(project: Project) -> None:
+def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Project]) -> None:
+    protected = "- {name: countries, columns: {name: hash}}"
+    project = make_project(YAML.replace("- countries", protected))
+    project.refresh()
     assert project.job("shop_sync").success
     project.sql(*DAMAGE, dsn=project.replica)
     result = project.job("shop_validate")
@@ -43,6 +46,12 @@ def test_a_red_validation_is_healed_by_one_click(project: Project) -> None:
     assert project.check("validation/shop/orders", "equal_postgres") == "SUCCEEDED"
     assert project.check("validation/shop/events", "equal_postgres", "2026-11-02") == "SUCCEEDED"
     assert project.job("shop_validate").success
+    storage = project.instance.event_log_storage
+    runs = project.instance.get_run_ids()
+    kept = "".join(dg.serialize_value(e) for run in runs for e in storage.get_logs_for_run(run))
+    assert "public.countries" in kept
+    assert not [word for word in ("sterreich", "Belgi\\u00eb", HASH_KEY) if word in kept]
+    assert project.sql("select max(length(name)) from countries", dsn=project.replica) == [(64,)]
 
 
 def test_a_validation_may_heal_by_itself(make_project: Callable[..., Project]) -> None:

@@ -19,7 +19,7 @@ from repl_pipelines.errors import (
     TableNotFound,
     ValueNotRepresentable,
 )
-from repl_pipelines.model.column import Policy
+from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
@@ -126,6 +126,9 @@ def test_what_has_no_snapshot_or_no_type_is_refused_with_a_remedy(
         assert remedy in error.remedy
     assert len(survey.problems) == len(REFUSED)
     execute(mariadb_database, "create table dated (d date primary key)")
+    for policy in (Policy.HASH, Policy.MASK, Policy.DROP):
+        with pytest.raises(DeclarationError, match=rf"dated.*'d'.*`{policy}`"):
+            source.discover([Declaration("dated", general=Policies(types={"date": policy}))])
     with pytest.raises(DeclarationError, match=r"'d'.*policy cannot be `null`"):
         source.discover([Declaration("dated", policies={"d": Policy.NULL})])
 

@@ -11,6 +11,7 @@ import pytest
 
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.errors import DeclarationError, SourceUnavailable
+from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.selection import Everything
 from repl_pipelines.model.table import Declaration, Deletes, Mode
 from repl_pipelines.replicas.postgres import PostgresReplica
@@ -81,7 +82,8 @@ def caught_up(primary: PostgresServer) -> None:
 
 
 def reading_from(bench: Bench, standby: str, *declarations: Declaration) -> Replication:
-    source = PostgresSource("shop", bench.dsn, Protection(), standby=standby)
+    key = "what the standby hashes with, too"
+    source = PostgresSource("shop", bench.dsn, Protection(), standby=standby, hash_key=key)
     return Replication("shop", source, bench.lake, bench.replicas, declarations)
 
 
@@ -89,7 +91,8 @@ def test_proofs_read_a_standby_at_a_position_of_its_own(
     bucket: Bucket, replica_database: str, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exact under writers, though no snapshot of the primary shows what the standby does."""
-    log = Declaration("*", mode=Mode.LOG)
+    hashed = Policies({"note": Policy.HASH})
+    log = Declaration("*", mode=Mode.LOG, general=hashed)
     with postgres_server("17") as primary:
         bench = Bench(primary.create_database("shop"), bucket)
         bench.replicas.append(PostgresReplica("pg", replica_database, "shop"))

@@ -84,9 +84,7 @@ def _table(
     described = _described(connection, name)
     declared.check_policies_named(name, declaration, [d.name for d in described])
     relation = _looked_at(connection, source, relation, described)
-    columns = tuple(
-        types.column_of(name, d, declaration.policies.get(d.name, Policy.FAIL)) for d in described
-    )
+    columns = tuple(types.column_of(name, d, _policy(name, d, declaration)) for d in described)
     indexes = _indexes(connection, name)
     keys = [tuple(i.columns) for i in indexes if i.is_key]
     table = declared.resolve(relation, declaration, columns, keys, values.misfit)
@@ -98,6 +96,18 @@ def _table(
         )
         return replace(table, notes=(note,))
     return table
+
+
+def _policy(table: TableName, column: types.Described, declaration: Declaration) -> Policy:
+    """Raises DeclarationError for one that would have to conceal values."""
+    policy = declaration.policy(column.name, [column.column_type, column.data_type])
+    if policy in (Policy.HASH, Policy.MASK, Policy.DROP):
+        raise DeclarationError(
+            f"{table}: column {column.name!r} has the policy `{policy}`, which sources in MariaDB"
+            " do not have yet: nothing of the table is read.",
+            "Leave the table out, or replicate a view of it without the column.",
+        )
+    return policy
 
 
 def _described(connection: Connection, name: TableName) -> list[types.Described]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from repl_pipelines.errors import GrantMissing, ReplicationError
+from repl_pipelines.model.column import Column
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.sources import declared
+from repl_pipelines.sources import concealment, declared
+from repl_pipelines.sources.concealment import HashKey
 from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.postgres import types
 from repl_pipelines.sources.postgres.connection import Connection
@@ -84,7 +86,9 @@ class _Relation:
         return self.kind in "rp" and not self.is_partition
 
 
-def survey(connection: Connection, source: str, declarations: Sequence[Declaration]) -> Survey:
+def survey(
+    connection: Connection, source: str, declarations: Sequence[Declaration], key: HashKey | None
+) -> Survey:
     """What the declarations come to in this database; see `sources.contract.Source.survey`."""
     relations = [
         _Relation(oid, TableName(schema, name), *rest)  # type: ignore[arg-type]
@@ -101,7 +105,7 @@ def survey(connection: Connection, source: str, declarations: Sequence[Declarati
     for relation, declaration in chosen:
         try:
             _check_readable(connection, source, relation)
-            columns = described.get(relation.oid, [])
+            columns = _columns(relation, declaration, described.get(relation.oid, []), key)
             tables.append(_table(relation, declaration, columns, keys, indexed))
         except ReplicationError as error:
             problems[relation.name] = error
@@ -124,15 +128,28 @@ def _check_readable(connection: Connection, source: str, relation: _Relation) ->
     )
 
 
-def _table(
+def _columns(
     relation: _Relation,
     declaration: Declaration,
     described: Sequence[types.Described],
+    key: HashKey | None,
+) -> tuple[Column, ...]:
+    declared.check_policies_named(relation.name, declaration, [d.name for d in described])
+    columns: list[Column] = []
+    for one in described:
+        policy = types.policy_for(one, declaration)
+        key_id = concealment.key_id(relation.name, one.name, policy, key)
+        columns.append(types.column_of(one, policy, key_id))
+    return tuple(columns)
+
+
+def _table(
+    relation: _Relation,
+    declaration: Declaration,
+    columns: tuple[Column, ...],
     keys: dict[int, list[tuple[str, ...]]],
     indexed: set[tuple[object, ...]],
 ) -> Table:
-    declared.check_policies_named(relation.name, declaration, [d.name for d in described])
-    columns = tuple(types.column_of(d, types.policy_for(d, declaration)) for d in described)
     candidates = keys.get(relation.oid, [])
     table = declared.resolve(relation, declaration, columns, candidates, types.misfit)
     if table.cursor and (relation.oid, table.cursor) not in indexed and relation.kind != "v":

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: the session settings of every one, and what its errors mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,14 +54,17 @@ _SETTINGS = POSTGRES_SETTINGS | {
 }
 
 
-def session_dsn(dsn: str, protection: Protection, application: str) -> str:
-    """`dsn` with the session settings that every connection to the source uses."""
+def session_dsn(
+    dsn: str, protection: Protection, application: str, more: Mapping[str, str] | None = None
+) -> str:
+    """`dsn` with the session settings that every connection to the source uses, and `more`."""
     timeouts = {
         "statement_timeout": f"{protection.statement_timeout}s",
         "lock_timeout": f"{protection.lock_timeout}s",
     }
     given = conninfo_to_dict(dsn)
-    options = [f"-c {n}={v.replace(' ', chr(92) + ' ')}" for n, v in (_SETTINGS | timeouts).items()]
+    settings = {**_SETTINGS, **timeouts, **(more or {})}
+    options = [f"-c {n}={v.replace(' ', chr(92) + ' ')}" for n, v in settings.items()]
     ours = {
         "client_encoding": "UTF8",
         "application_name": application[:63],

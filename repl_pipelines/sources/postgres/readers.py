@@ -16,6 +16,7 @@ from repl_pipelines.errors import (
     StatementTimeout,
 )
 from repl_pipelines.model.sql import literal
+from repl_pipelines.sources.postgres.connection import describe
 
 
 class Readers:
@@ -29,6 +30,7 @@ class Readers:
         self, name: str, dsn: str, snapshot: str, workers: int, instance: duck.Instance
     ) -> None:
         self._name = name
+        self._dsn = dsn
         self._snapshot = snapshot
         self._instance = instance
         self.catalog = f"source_{uuid4().hex}"
@@ -87,7 +89,9 @@ class Readers:
         except ReplicationError:
             raise
         except duckdb.Error as error:
-            text = re.sub(r"password=\S+", "password=***", " ".join(str(error).split()))
+            said = str(error).replace(self._dsn, describe(self._dsn))
+            connecting = said != str(error)  # it names the address with all that is secret in it
+            text = " ".join(said.split())
             where = f"Source {self._name!r}, {doing}"
             if "permission denied" in text or "row-level security" in text:
                 raise GrantMissing(
@@ -99,11 +103,11 @@ class Readers:
                     f"{where}: {server_words(text)}.",
                     "Raise the source's statement_timeout, or wait until it is less busy.",
                 ) from error
-            if _LOST.search(text):
+            if connecting or _LOST.search(text):
                 raise SourceUnavailable(
                     f"{where}: {server_words(text)}.",
                     "The next sync starts again from the last published position.",
-                ) from error
+                ) from (None if connecting else error)
             raise
 
 

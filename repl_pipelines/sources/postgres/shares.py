@@ -29,6 +29,8 @@ def key_order(table: Table) -> Order | None:
     if not table.key or not table.key_enforced:
         return None
     column = table.column(table.key[0])
+    if column.concealed:
+        return None  # no index has the order of what stands for its values
     if column.family is Family.INTEGER and column.lake_type in ("short", "integer", "long"):
         return Order.INTEGER
     return Order.UUID if column.source_type == "uuid" else None

@@ -1,6 +1,5 @@
 """One exported PostgreSQL snapshot, read by several connections at once."""
 
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -13,10 +12,7 @@ import duckdb
 
 from repl_pipelines import duck
 from repl_pipelines.errors import (
-    ReplicationError,
     TableChanged,
-    TerminalError,
-    ValueNotRepresentable,
 )
 from repl_pipelines.model.column import Family
 from repl_pipelines.model.coverage import Axis
@@ -32,12 +28,10 @@ from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, Chunk, cut, gap
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.measuring import Measuring, Record
-from repl_pipelines.sources.postgres.readers import Readers, server_words
-from repl_pipelines.sources.postgres.types import misfit
+from repl_pipelines.sources.postgres.readers import Readers
+from repl_pipelines.sources.postgres.table_errors import OutOfMemory, TableErrors
 
 WAIT = 2.0  # seconds between two looks at a source that is loaded
-# Said of a local file; the server has its own words for its own disk.
-_DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
 
 
 @dataclass(frozen=True)
@@ -161,7 +155,7 @@ class PostgresSnapshot:
                         chunk, alone = waiting.pop(task)
                         try:
                             yield task.result()
-                        except _OutOfMemory:
+                        except OutOfMemory:
                             halves = chunk.halves(self._measuring.size(table)[0])
                             if alone and not halves:
                                 raise
@@ -181,7 +175,7 @@ class PostgresSnapshot:
     ) -> Part:
         path = directory / f"{uuid4().hex}.parquet"
         query = self._sql(table).read(selection, chunk)
-        with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
+        with TableErrors(table), self._readers.reader(f"reading {table.name}") as session:
             scan = self._readers.query(query)
             self._check_types(session, table, scan)
             if table.columns:
@@ -228,7 +222,7 @@ class PostgresSnapshot:
         return cut(*self._measuring.size(table), self._protection.chunk, within)
 
     def _query(self, table: Table, query: str) -> list[tuple[object, ...]]:
-        with self._errors(table), self._readers.reader(f"reading {table.name}") as session:
+        with TableErrors(table), self._readers.reader(f"reading {table.name}") as session:
             rows = session.execute(f"FROM {self._readers.query(query)}").fetchall()
             self._check_unchanged(session, table)
             return rows
@@ -238,59 +232,6 @@ class PostgresSnapshot:
         [(changed,)] = session.execute(f"FROM {query}").fetchall()
         if changed:
             raise unchanged.changed(table, "it was altered, truncated or re-created")
-
-    def _errors(self, table: Table) -> "_TableErrors":
-        return _TableErrors(table)
-
-
-class _OutOfMemory(TerminalError):
-    """The rows of a chunk were more than the memory holds; half of them may not be."""
-
-
-class _TableErrors:
-    """Turns errors that concern one table's rows or shape into errors that name them."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, duckdb.Error) or isinstance(error, ReplicationError):
-            return
-        text = " ".join(str(error).split())
-        found = re.search(rf"{statements.MISFIT} (\d+), (.*?)\"", text)
-        if found:
-            column = next(c for c in self._table.columns if c.ordinal == int(found.group(1)))
-            key = f" with key {found.group(2)}" if self._table.key else ""
-            raise ValueNotRepresentable(
-                f"{self._table.name}, column {column.name!r}: the value in a row{key} has no place"
-                f" in {column.lake_type}.",
-                "Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
-                f" the rows: SELECT * FROM {statements.relation(self._table)}"
-                f" WHERE {misfit(column)};",
-            ) from error
-        if "does not exist" in text or "could not open relation" in text:
-            raise unchanged.changed(self._table, server_words(text)) from error
-        if "invalid byte sequence" in text or "Invalid unicode" in text:
-            raise ValueNotRepresentable(
-                f"{self._table.name} holds text that is not valid UTF-8: {server_words(text)}.",
-                "Correct the rows; a database in SQL_ASCII does not check what is written to it.",
-            ) from error
-        if isinstance(error, duckdb.IOException) and _DISK.search(text):
-            raise TerminalError(
-                f"{self._table.name} could not be read to local disk: {text[:300]}",
-                "Free space in the directory for temporary files, or set TMPDIR to another.",
-            ) from error
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise _OutOfMemory(
-                f"{self._table.name} could not be read: {text[:100]}",
-                "Its rows are wide: give the source more memory, or fewer workers.",
-            ) from error
-        raise TerminalError(
-            f"{self._table.name} could not be read: {text[:300]}", "Nothing of it was published."
-        ) from error
 
 
 def _row_group(table: Table) -> int:

@@ -12,6 +12,7 @@ import psycopg
 from repl_pipelines import duck
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.sources.concealment import HashKey
 from repl_pipelines.sources.contract import Changes, LogStatus, Survey
 from repl_pipelines.sources.postgres import catalog, horizon
 from repl_pipelines.sources.postgres.connection import (
@@ -30,6 +31,7 @@ from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
 from repl_pipelines.sources.postgres.standby import StandbySnapshot, standby_snapshot
 from repl_pipelines.sources.postgres.strain import watcher
+from repl_pipelines.sources.postgres.types import key_settings
 
 
 class PostgresSource:
@@ -48,8 +50,13 @@ class PostgresSource:
         protection: Protection | None = None,
         limits: duck.Limits | None = None,
         standby: str | None = None,
+        *,
+        hash_key: str = "",
     ) -> None:
-        """standby: address of a standby of the same server, for proofs to read from."""
+        """standby: address of a standby of the same server, for proofs to read from.
+
+        hash_key: the secret of policy `hash`. Raises DeclarationError for one that is too short.
+        """
         self.name = name
         self.protection = protection or Protection()
         self._duckdb = duck.Instance(
@@ -57,11 +64,12 @@ class PostgresSource:
         )
         self._given = dsn
         self._standby = standby
+        self._hash_key = HashKey.of(name, hash_key)
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """See `sources.contract.Source`."""
         with self._connection("survey") as connection, self._errors("reading the catalog"):
-            return catalog.survey(connection, self.name, declarations)
+            return catalog.survey(connection, self.name, declarations, self._hash_key)
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""
@@ -115,7 +123,7 @@ class PostgresSource:
                 utf8 = connection.info.parameter_status("server_encoding") == "UTF8"
             readers = Readers(
                 self.name,
-                self._dsn("read"),
+                self._dsn("read", key_settings(self._hash_key)),
                 exported,
                 workers=self.protection.workers,
                 instance=self._duckdb,
@@ -142,7 +150,8 @@ class PostgresSource:
 
     @contextmanager
     def _on_standby(self, address: str, after: int) -> Iterator[StandbySnapshot]:
-        dsn = session_dsn(address, self.protection, f"repl_pipelines {self.name} proof")
+        application = f"repl_pipelines {self.name} proof"
+        dsn = session_dsn(address, self.protection, application, key_settings(self._hash_key))
         with (
             self._connection("standby") as primary,
             closing(connect(dsn, self.name)) as connection,
@@ -194,7 +203,7 @@ class PostgresSource:
             closing(LogStream(self._dsn("log"), self.name)) as stream,
             closing(self._duckdb.session()) as session,
         ):
-            target = Target(directory, session, batches)
+            target = Target(directory, session, batches, self._hash_key)
             return log.read(control, stream, position.token["snapshot"], target)
 
     def _prepare_log(
@@ -205,9 +214,9 @@ class PostgresSource:
         with self._connection("log") as connection, self._errors("preparing the log"):
             return LogReading.prepare(connection, self.name, tables, horizons)
 
-    def _dsn(self, purpose: str) -> str:
+    def _dsn(self, purpose: str, more: Mapping[str, str] | None = None) -> str:
         application = f"repl_pipelines {self.name} {purpose}"
-        return session_dsn(self._given, self.protection, application)
+        return session_dsn(self._given, self.protection, application, more)
 
     @contextmanager
     def _connection(self, purpose: str) -> Iterator[Connection]:

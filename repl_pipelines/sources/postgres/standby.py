@@ -18,6 +18,7 @@ from repl_pipelines.errors import (
     DeclarationError,
     ReplicationError,
     SourceUnavailable,
+    TerminalError,
 )
 from repl_pipelines.model.coverage import Axis
 from repl_pipelines.model.figures import Figures
@@ -92,6 +93,11 @@ class StandbySnapshot:
                     [(altered,)] = changed.fetchall()
             except psycopg.errors.UndefinedTable as error:
                 raise unchanged.changed(table, "it is gone") from error
+            except psycopg.DataError as error:
+                raise TerminalError(  # without its words: they may quote what is protected
+                    f"{table.name} could not be read on the standby (SQLSTATE {error.sqlstate}).",
+                    "Select all its rows by hand: the server says which value is at fault.",
+                ) from None
         if altered:
             raise unchanged.changed(table, "it was altered, truncated or re-created")
         return rows

@@ -70,7 +70,7 @@ class Statements:
         """One key that occurs twice or holds NULL."""
         names = [quote(k) for k in self.table.key]
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
-        texts = ", ".join(f"coalesce({name}::text, 'NULL')" for name in names)
+        texts = ", ".join(f"coalesce({shown}, 'NULL')" for shown in self._shown_key())
         return (
             f"SELECT concat_ws(', ', {texts}) FROM {relation(self.table)}"
             f" GROUP BY {', '.join(names)} HAVING count(*) > 1 OR bool_or({nulls}) LIMIT 1"
@@ -114,10 +114,10 @@ class Statements:
         """An index serves it: the planner knows the length of constant arrays."""
         columns = [self.table.column(name) for name in self.table.key]
         arrays = [
-            f"ARRAY[{', '.join(map(literal, values))}]::{column.source_type}[]"
+            f"ARRAY[{', '.join(map(literal, values))}]::{_compared_as(column)}[]"
             for column, values in zip(columns, zip(*keys, strict=True), strict=bool(keys))
         ]
-        names = ", ".join(quote(column.name) for column in columns)
+        names = ", ".join(read_expression(c) if c.concealed else quote(c.name) for c in columns)
         return f"({names}) IN (SELECT * FROM unnest({', '.join(arrays)}))" if keys else "false"
 
     @property
@@ -132,6 +132,11 @@ class Statements:
     def _from(self, selection: Selection, chunk: str) -> str:
         return f"FROM {relation(self.table)} WHERE {self.where(selection)} AND {chunk}"
 
+    def _shown_key(self) -> list[str]:
+        """Texts of a row's key that an error may show."""
+        keyed = [self.table.column(name) for name in self.table.key]
+        return [read_expression(c) if c.concealed else f"{quote(c.name)}::text" for c in keyed]
+
     def _forms(self, columns: Sequence[Column]) -> list[Form]:
         return [canonical(c, utf8=self.utf8) for c in columns]
 
@@ -140,11 +145,15 @@ class Statements:
         unfit = misfit(column)
         if column.policy is not Policy.FAIL or unfit is None:
             return value
-        key = ", ".join(f"{quote(k)}::text" for k in self.table.key) or "''"
+        key = ", ".join(self._shown_key()) or "''"
         # No scan of its own: the cast of this text raises, and carries the row's key to the user.
         marker = f"concat_ws(', ', '{MISFIT} {column.ordinal}', {key})"
         kind = column.postgres_type
         return f"(CASE WHEN {unfit} THEN {marker}::{kind} ELSE {value} END)::{kind}"
+
+
+def _compared_as(column: Column) -> str:
+    return "text" if column.concealed else column.source_type
 
 
 def _at_least(column: Column, lower: str | None) -> str:

@@ -5,11 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from repl_pipelines.model.column import Column, Family, Policy
-from repl_pipelines.model.sql import quote
+from repl_pipelines.model.column import MASKED, Column, Family, Policy
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.proof.canonical import postgres_canonical, postgres_text
 from repl_pipelines.proof.checksum import Form
+from repl_pipelines.sources import concealment
+from repl_pipelines.sources.concealment import HashKey
 from repl_pipelines.sources.postgres.connection import Connection
 
 # One row per live column (generated ones too) of the relations given as an array of oids; a
@@ -123,13 +125,16 @@ def describe(connection: Connection, relations: Sequence[int]) -> dict[int, list
 
 
 def policy_for(described: Described, declaration: Declaration) -> Policy:
-    """The declared policy of a column; without one, a misfit stops the table's sync."""
-    return declaration.policies.get(described.name, Policy.FAIL)
+    """The declared policy of a column, whose type may be written with or without modifiers."""
+    types = [described.formatted, described.base, described.type_name]
+    plain = [re.sub(r"\(.*?\)", "", written) for written in types]
+    return declaration.policy(described.name, [*types, *plain])
 
 
-def column_of(described: Described, policy: Policy) -> Column:
+def column_of(described: Described, policy: Policy, key_id: str = "") -> Column:
     """The column this becomes under `policy`."""
     family, lake_type, duckdb_type = _lake_types(described, policy)
+    as_text = policy in (Policy.HASH, Policy.MASK) or not _replayable(described)
     return Column(
         name=described.name,
         ordinal=described.attnum,
@@ -137,16 +142,17 @@ def column_of(described: Described, policy: Policy) -> Column:
         family=family,
         lake_type=lake_type,
         duckdb_type=duckdb_type,
-        postgres_type=described.base if _replayable(described) else "text",
+        postgres_type="text" if as_text else described.base,
         nullable=not described.not_null or policy is Policy.NULL,
         policy=policy,
         comment=described.comment or "",
+        key_id=key_id,
     )
 
 
 def _lake_types(described: Described, policy: Policy) -> tuple[Family, str, str]:
     text = (Family.TEXT, "string", "VARCHAR")
-    if described.type_schema != "pg_catalog" or policy is Policy.TEXT:
+    if described.type_schema != "pg_catalog" or policy not in (Policy.FAIL, Policy.NULL):
         return text
     if described.type_name == "numeric":
         return _decimal(described.base) or text
@@ -186,6 +192,8 @@ def read_expression(column: Column, alias: str = "") -> str:
     """
     name = _name(column, alias)
     unfit = misfit(column, alias)
+    if column.concealed:
+        return f"CASE WHEN {_present(name)} THEN {_in_its_place(column, name)} END"
     if column.family is Family.TEXT:
         return postgres_text(name, _stored_type(column))
     if column.family is Family.DECIMAL and column.policy is Policy.NULL:
@@ -215,10 +223,40 @@ def canonical(column: Column, alias: str = "", *, utf8: bool = True) -> Form:
 
     Under policy `fail` a misfit has the form of its true value, so that no copy can equal it.
     """
+    name = _name(column, alias)
+    if column.concealed:
+        length = concealment.DIGITS if column.policy is Policy.HASH else len(MASKED)
+        size = f"CASE WHEN {_present(name)} THEN {length} END"
+        return (size, "':'", read_expression(column, alias))
     if column.family is Family.TEXT:
-        name = _name(column, alias)
         return postgres_canonical(column, name, _stored_type(column), utf8=utf8)
     return postgres_canonical(column, read_expression(column, alias), column.postgres_type)
+
+
+def key_settings(key: HashKey | None) -> dict[str, str]:
+    """Session settings by which expressions know the key: no text of a statement has it."""
+    return dict(zip(_PADS, key.pads(), strict=True)) if key else {}
+
+
+_PADS = ("repl_pipelines.inner_pad", "repl_pipelines.outer_pad")
+
+
+def _in_its_place(column: Column, name: str) -> str:
+    """SQL for the mask or the HMAC-SHA-256 of a value that is present.
+
+    concat() writes it by its type's output function, as the log does.
+    """
+    if column.policy is Policy.MASK:
+        return f"{literal(MASKED)}::text"
+    # A subquery of its own: decoded once in a statement, not for every row.
+    inner, outer = (f"(SELECT decode(current_setting({literal(pad)}), 'hex'))" for pad in _PADS)
+    text = f"convert_to(concat({name}), 'UTF8')"
+    return f"encode(sha256({outer} || sha256({inner} || {text})), 'hex')"
+
+
+def _present(name: str) -> str:
+    """Whether there is a value; a composite whose fields are all NULL is one, and IS NULL."""
+    return f"num_nulls({name}) = 0"
 
 
 def _name(column: Column, alias: str) -> str:

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from repl_pipelines.duck import parquet_options
-from repl_pipelines.model.column import Policy
+from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.concealment import HashKey, concealed
 from repl_pipelines.sources.contract import UNKNOWN, Changes
 from repl_pipelines.sources.postgres.log import values
 from repl_pipelines.sources.postgres.log.pgoutput import (
@@ -43,11 +44,15 @@ _DELETE = ord("D")
 
 @dataclass(frozen=True)
 class Target:
-    """Where files go, the session that writes them, and the number of each table's batch."""
+    """Where files go, the session that writes them, and the number of each table's batch.
+
+    key: of the columns that are hashed
+    """
 
     directory: Path
     session: duckdb.DuckDBPyConnection
     batches: Mapping[TableName, int]
+    key: HashKey | None = None
 
 
 @dataclass
@@ -194,7 +199,7 @@ class Rows:
         for column in table.columns:
             sent = column.name in self._position and (not deletes or column.name in table.key)
             columns[column.name] = (
-                fields[self._position[column.name]].texts(raw)
+                self._texts(column, fields[self._position[column.name]], raw)
                 if sent
                 else pa.nulls(count, pa.large_string())
             )
@@ -207,6 +212,13 @@ class Rows:
         if not deletes:
             columns |= self._unknown(fields, count)
         self.spool.write(pa.table(columns))
+
+    def _texts(self, column: Column, fields: Fields, raw: np.ndarray) -> Any:
+        texts = fields.texts(raw)
+        if not column.concealed:
+            return texts
+        found = concealed(column, texts.to_pylist(), self.spool.target.key)
+        return pa.array(found, pa.large_string())
 
     def _unknown(self, fields: list[Fields], count: int) -> dict[str, Any]:
         """The ordinals of columns that the stream left out, per row; nothing if there are none."""

@@ -10,7 +10,7 @@ from repl_pipelines.model.column import Column, Family
 def value(column: Column, text: str) -> str:
     """SQL for the value in the lake's type; NULL where it is a misfit (see `misfit`)."""
     match column.family:
-        case Family.TEXT if column.source_type == "money":
+        case Family.TEXT if column.source_type == "money" and not column.concealed:
             return f"replace(replace({text}, '$', ''), ',', '')"
         case Family.TEXT:
             return text
