@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import ClassVar
@@ -166,3 +169,31 @@ def test_grants_and_addresses_that_are_wrong_are_said(
 def address(source: Source) -> Address:
     assert isinstance(source, MariadbSource)
     return source.address
+
+
+OTHERS = ("8.4.6", "8.0.39-30", "9.5.0-log", "5.5.5-10.5.29-MariaDB", "10.5.29-26-MariaDB-ent")
+OURS = ("5.5.5-10.6.25-MariaDB-0+deb12u1-log", "12.1.2-MariaDB", "10.6.24-20-MariaDB-ent")
+
+
+@pytest.mark.parametrize("version", OTHERS + OURS)
+def test_another_kind_of_server_is_refused_before_anything_is_told_to_it(version: str) -> None:
+    greeting = b"\x0a" + version.encode() + b"\0" + struct.pack("<I", 7) + b"12345678\0"
+    greeting += struct.pack("<HBHHB10x", 0xFFFF, 255, 2, 0xDFFF, 21) + b"123456789012\0"
+    greeting += b"mysql_native_password\0"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+
+        def greet() -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
+                return connection.recv(9999)
+
+        told = pool.submit(greet)
+        address = Address("127.0.0.1", "replicator", "shop", "secret", server.getsockname()[1])
+        with pytest.raises(ReplicationError) as caught:
+            connect(address, Protection(), "shop")
+        assert (b"replicator" in told.result()) == (version in OURS)
+    if version in OTHERS:
+        assert isinstance(caught.value, DeclarationError)
+        assert f"is not MariaDB 10.6 or newer: it says it is {version}." in caught.value.what
+        assert told.result() == b""

@@ -9,6 +9,7 @@ import pymysql
 from pymysql.constants import CR, ER
 
 from repl_pipelines.errors import (
+    DeclarationError,
     GrantMissing,
     ReplicationError,
     SourceUnavailable,
@@ -17,7 +18,7 @@ from repl_pipelines.errors import (
     ValueNotRepresentable,
 )
 from repl_pipelines.model.sql import literal
-from repl_pipelines.sources.mariadb.wire import Connection, Doubted
+from repl_pipelines.sources.mariadb.wire import Connection, Doubted, OtherServer
 
 Row = tuple[Any, ...]
 
@@ -83,7 +84,10 @@ def session_settings(protection: Protection) -> Mapping[str, str | int]:
 
 
 def connect(address: Address, protection: Protection, name: str) -> Connection:
-    """A connection in autocommit mode, or SourceUnavailable naming the source and the remedy."""
+    """A connection in autocommit mode.
+
+    Raises SourceUnavailable, GrantMissing, DeclarationError naming the source and the remedy.
+    """
     settings = ", ".join(f"{k} = {literal(v)}" for k, v in session_settings(protection).items())
     try:
         return Connection(
@@ -100,6 +104,13 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
             ssl_disabled=not address.ca,
             init_command=f"SET {settings}",
         )
+    except OtherServer as error:
+        raise DeclarationError(
+            f"Source {name!r} ({address}) is not MariaDB 10.6 or newer: it says it is"
+            f" {error.args[1]}.",
+            "Name a MariaDB server. On MySQL snapshots, positions and the binary log are other ones"
+            " that have not been written for: no copy of it could be promised to be exact.",
+        ) from error
     except pymysql.err.Error as error:
         code, text = _words(error)
         if code in (ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR):

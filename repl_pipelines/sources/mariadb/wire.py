@@ -5,6 +5,7 @@ packets of MariaDB's text protocol are taken apart and nothing else: three times
 knowledge base: "Result Set Packets".)
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,12 +19,19 @@ Append = Callable[[bytes | None], None]
 _READ = 2**20  # bytes asked of the socket at once
 _BLOCK = 8 * 2**20  # bytes in a block, but for its last row
 _LONG = 0xFFFFFF  # length of a packet that the next one continues
+# Behind `5.5.5-` in versions before 11; with a number of its own in those of the enterprise.
+_VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(?:-\d+)?-MariaDB")
+_OLDEST = (10, 6)
 _NULL, _END, _ERROR = 0xFB, 0xFE, 0xFF
 _SIZES = {0xFC: 2, 0xFD: 3, 0xFE: 8}  # bytes of a length, by the byte before it
 
 
 class Doubted(pymysql.err.Warning):
     """The server warned about what it sent: a value may not be what it was."""
+
+
+class OtherServer(pymysql.err.NotSupportedError):
+    """Not MariaDB, or older than what this speaks to; its second argument is what the server is."""
 
 
 class Connection(pymysql.Connection):
@@ -34,6 +42,15 @@ class Connection(pymysql.Connection):
     _sock: Any
     _execute_command: Callable[[int, str | bytes], None]
     _force_close: Callable[[], None]
+    server_version: str
+
+    def _get_server_information(self) -> None:
+        """Read the server's greeting. Raises OtherServer, before anything is told to it."""
+        driver: Any = super()
+        driver._get_server_information()  # noqa: SLF001
+        found = _VERSION.search(self.server_version)
+        if not found or (int(found[1]), int(found[2])) < _OLDEST:
+            raise OtherServer(0, self.server_version)
 
     def blocks(self, statement: str, size: int = _BLOCK) -> Iterator[Sequence[Values]]:
         """The columns of some rows at a time: texts in the session's encoding, or bytes.
