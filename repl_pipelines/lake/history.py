@@ -93,10 +93,12 @@ class History:
             return logs[-1]
         if len(having) == 1 or moment < min(log[0].position.order for log in logs):
             return [entry for log in having for entry in log]
-        begun = having or [log for log in logs if log[0].position.order > moment]
+        if not having:
+            above = [log[0] for log in logs if log[0].position.order > moment]
+            raise self._gap(min(above, key=lambda entry: entry.position.order))
         raise HistoryGap(
-            f"{self.table.name}: {moment} is a position in {len(having)} of the logs that it has"
-            f" followed; at {begun[-1][0].position.at} it was copied or compared, not continued.",
+            f"{self.table.name}: {moment} is a position in several logs that it has followed: the"
+            f" last of them from {having[-1][0].position.at} on.",
             "Ask for a time.",
         )
 
@@ -114,13 +116,10 @@ class History:
         The base is older than `covering`, so no row of it is from after the moment; nor is any of
         the batches up to `before`.
         """
-        for entry in (covering, following):
+        exact = _moment(covering, moment) == moment  # what came before is not asked for
+        for entry in (following,) if exact else (covering, following):
             if not entry.continued:
-                raise HistoryGap(
-                    f"{self.table.name}: at {entry.position.at} it was copied or compared, not"
-                    " continued from the log; the lake does not know what happened just before.",
-                    f"Ask for {entry.position.order}, or another moment.",
-                )
+                raise self._gap(entry)
         self._refuse_other_shape([covering, following])
         column = "_rp_time" if isinstance(moment, datetime) else "_rp_position"
         return self.lake.table(self.table.name).past_sql(
@@ -129,6 +128,13 @@ class History:
             following.files,
             # What an earlier version wrote has none of it, and is from before `covering`.
             f"_rp_batch <= {before} OR coalesce({column} <= {literal(moment)}, true)",
+        )
+
+    def _gap(self, entry: Entry) -> HistoryGap:
+        return HistoryGap(
+            f"{self.table.name}: at {entry.position.at} it was copied or compared, not continued"
+            " from the log; the lake does not know what happened just before.",
+            f"Ask for {entry.position.order}, or another moment.",
         )
 
     def _refuse_other_shape(self, entries: Sequence[Entry]) -> None:

@@ -70,7 +70,7 @@ def test_the_history_knows_each_sync_and_each_transaction(shop: Maria) -> None:
     for log, (files, below) in enumerate([(2, 9), (0, 9), (2, 9999)]):
         entries = shop.sync("reset master", *["flush binary logs"] * files)
         begun.append(entries["orders"].position)
-        known.append(list(_turns(shop, log)))
+        known.append([(begun[-1], _totals(shop)), *_turns(shop, log)])
         shop.streamed(f"update orders set total = 0 where id < {below}")
         shop.streamed()
     history = History.read(shop.lake, table)
@@ -105,7 +105,11 @@ def _turns(shop: Maria, log: int) -> Iterator[tuple[Position, list[tuple]]]:
             f"set timestamp = {2**31 - 9 if turn else 1}",  # a session may say when it is
             f"update orders set id = -id where id = 350 + {turn} + 2 * {log}",
         )
-        yield entries["orders"].position, sorted(shop.sql("select id, total from orders"))
+        yield entries["orders"].position, _totals(shop)
+
+
+def _totals(shop: Maria) -> list[tuple]:
+    return sorted(shop.sql("select id, total from orders"))
 
 
 def test_tables_change_join_and_fail_without_the_others(shop: Maria) -> None:

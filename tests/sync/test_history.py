@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import datetime
 
 import pytest
@@ -117,5 +118,7 @@ def test_a_comparison_is_a_break_in_the_history(bench: Bench) -> None:
         assert not engine.sync().failed
     bench.assert_equal(engine)
     [table] = engine.tables()
-    with pytest.raises(HistoryGap, match="copied or compared"):
+    with pytest.raises(HistoryGap, match="copied or compared") as caught:
         rows_at(bench, table, before)
+    [told] = re.findall(r"Ask for (\d+)", caught.value.remedy)
+    assert rows_at(bench, table, int(told)) == [(1, "c")]
