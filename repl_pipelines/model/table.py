@@ -98,6 +98,7 @@ class Table:
     identity: changes when the source re-creates the table under the same name
     key:      empty where the table has none; then it is compared as a multiset
     key_enforced: the source itself keeps the key unique and not NULL
+    dropped:  names of its columns that are left out by policy
     notes:    what a user should know about how the table is kept, such as a missing index
     rows, bytes: the source's own estimates, for progress and plans only
     """
@@ -115,6 +116,12 @@ class Table:
     comment: str = ""
     key_enforced: bool = True
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def protected(self) -> bool:
+        """Whether some of its values must not be shown."""
+        return bool(self.dropped) or any(c.concealed for c in self.columns)
 
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)

@@ -132,6 +132,7 @@ def resolve(
         bytes=relation.bytes,
         comment=relation.comment,
         key_enforced=any(set(c) == set(key) for c in candidates),
+        dropped=tuple(c.name for c in columns if c.policy is Policy.DROP),
     )
 
 

@@ -20,7 +20,8 @@ def config(**values: object) -> dict[str, object]:
 
 def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Project]) -> None:
     protected = "- {name: countries, columns: {name: hash}}"
-    project = make_project(YAML.replace("- countries", protected))
+    general = "  columns: {ki*: mask}\n  types: {text: fail}\n"
+    project = make_project(YAML.replace("- countries", protected) + general)
     project.refresh()
     assert project.job("shop_sync").success
     project.sql(*DAMAGE, dsn=project.replica)
@@ -52,6 +53,7 @@ def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Pro
     assert "public.countries" in kept
     assert not [word for word in ("sterreich", "Belgi\\u00eb", HASH_KEY) if word in kept]
     assert project.sql("select max(length(name)) from countries", dsn=project.replica) == [(64,)]
+    assert project.sql("select distinct kind from events", dsn=project.replica) == [("***",)]
 
 
 def test_a_validation_may_heal_by_itself(make_project: Callable[..., Project]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from repl_pipelines import duck
+from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.errors import (
     ColumnNotFound,
     CursorUnusable,
@@ -58,6 +59,11 @@ GENERAL = Policies(
 def hashed(value: object, key: str = KEY) -> str:
     """HMAC as Python's own library has it."""
     return hmac.new(key.encode(), str(value).encode(), hashlib.sha256).hexdigest()
+
+
+def pads(key: str) -> tuple[str, str]:
+    """All of a key that sessions have."""
+    return HashKey(key.encode()).pads()
 
 
 def values(n: int) -> str:
@@ -161,9 +167,14 @@ def expected(name: str, key: str = KEY) -> list[tuple]:
 
 
 def test_no_protected_value_leaves_the_source_in_any_mode(
-    place: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    place: Place,
+    postgres: PostgresServer,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     bench, canaries = place.bench, place.canaries
+    [(name,)] = bench.sql("select current_database()")
+    bench.sql(f"alter database \"{name}\" set log_statement = 'all'")
     replication = place.replication()
     with caplog.at_level("INFO"), canaries.watching_scratch():
         place.sync(replication)
@@ -204,6 +215,11 @@ def test_no_protected_value_leaves_the_source_in_any_mode(
     canaries.look("logs", caplog.text)
     canaries.look("output", "".join(capfd.readouterr()))
     canaries.assert_none()
+    statements = (postgres.directory / "postgres.log").read_text()
+    assert "current_setting" in statements
+    keys = Canaries(*(text for key in (KEY, OTHER_KEY) for text in (key, *pads(key))))
+    keys.look("the source's log of statements", statements)
+    keys.assert_none()
 
 
 PERSON_KEY = {"person": Policy.HASH}
@@ -218,6 +234,7 @@ REFUSED = {
     "misfit": (ValueNotRepresentable, PERSON_KEY, "'price'", f"key {hashed(PERSON)} has no place"),
     "twice": (KeyNotUnique, PERSON_KEY, hashed(PERSON)),
     "view": (TerminalError, PERSON_KEY, "could not be read: invalid input syntax for type integer"),
+    "filtered": (TerminalError, {"person": Policy.DROP}, "could not be read: invalid input syntax"),
 }
 
 
@@ -238,6 +255,8 @@ def test_refusals_name_the_column_and_never_a_value(bench: Bench) -> None:
         "update twice set price = 1",
         "alter table view rename to seen",
         "create view view as select id, person::int as person from seen",
+        "alter table filtered rename to unfiltered",
+        "create view filtered as select id, person from unfiltered where person::int > 0",
     )
     canaries = Canaries(*CANARIES)
     source = PostgresSource("shop", bench.dsn, hash_key=KEY)
@@ -259,7 +278,7 @@ def test_refusals_name_the_column_and_never_a_value(bench: Bench) -> None:
 
 def test_an_address_with_its_secrets_is_not_shown() -> None:
     key = HashKey(KEY.encode())
-    canaries = Canaries("a secret password", *key.pads())
+    canaries = Canaries("a secret password", *pads(KEY))
     options = " ".join(f"-c {name}={pad}" for name, pad in types.key_settings(key).items())
     dsn = make_conninfo("", host="127.0.0.1", port=1, password="a secret password", options=options)
     with pytest.raises(SourceUnavailable, match=r"host=127\.0\.0\.1 port=1") as caught:

@@ -32,7 +32,7 @@ class TableErrors:
             return
         text = " ".join(str(error).split())
         # What the server says of a value that it could not compute may be protected.
-        protected = any(column.concealed for column in self._table.columns)
+        protected = self._table.protected
         words = _without_values(text) if protected else server_words(text)
         cause = None if protected else error
         found = re.search(rf"{statements.MISFIT} (\d+), (.*?)\"", text)
