@@ -43,6 +43,10 @@ class TableName:
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
+    def spellings(self, default_schema: str) -> set[str]:
+        """How it may be declared by name."""
+        return {str(self), self.name} if self.schema == default_schema else {str(self)}
+
 
 @dataclass(frozen=True)
 class TimePartition:
@@ -85,7 +89,7 @@ class Declaration:
 
     def matches(self, table: TableName, default_schema: str) -> bool:
         if not self.is_pattern:
-            return self.name in (str(table), table.name if table.schema == default_schema else "")
+            return self.name in table.spellings(default_schema)
         if "." in self.name:
             return fnmatch.fnmatchcase(str(table), self.name)
         return table.schema == default_schema and fnmatch.fnmatchcase(table.name, self.name)

@@ -57,24 +57,32 @@ def write_state(
     """Record where the replica stands and what it now holds; part of the rows' transaction."""
     schema = f"{CATALOG}.{quote(STATE_SCHEMA)}"
     session.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    # Literals: DuckDB looks for pandas anew at each parameter, which takes a millisecond.
     session.execute(
         f"CREATE OR REPLACE TABLE {schema}.state AS SELECT {literal(replication)} AS replication,"
-        f" {now.sync}::BIGINT AS sync, {literal(run)} AS run, $1::TIMESTAMPTZ AS applied_at,"
-        " $2::TIMESTAMPTZ AS published",
-        [datetime.now(UTC), now.published],
+        f" {now.sync}::BIGINT AS sync, {literal(run)} AS run,"
+        f" {literal(datetime.now(UTC))} AS applied_at,"
+        f" {literal(now.published)}::TIMESTAMPTZ AS published"
     )
     session.execute(
         f"CREATE TABLE IF NOT EXISTS {schema}.tables (schema_name VARCHAR, table_name VARCHAR,"
         " sync BIGINT, shape VARCHAR, rows BIGINT)"
     )
-    for name, held in records.items():
-        # A table renamed by case only has replaced the one before it.
-        session.execute(
-            f"DELETE FROM {schema}.tables WHERE lower(schema_name) = lower(?)"
-            " AND lower(table_name) = lower(?)",
-            [name.schema, name.name],
-        )
-        session.execute(
-            f"INSERT INTO {schema}.tables VALUES (?, ?, ?, ?, ?)",
-            [name.schema, name.name, held.sync, held.shape, held.rows],
-        )
+    if records:
+        _record(session, f"{schema}.tables", records)
+
+
+def _record(
+    session: duckdb.DuckDBPyConnection, target: str, records: Mapping[TableName, Held]
+) -> None:
+    rows = ", ".join(
+        f"({literal(name.schema)}, {literal(name.name)}, {held.sync}, {literal(held.shape)},"
+        f" {held.rows})"
+        for name, held in records.items()
+    )
+    # A table renamed by case only has replaced the one before it.
+    session.execute(
+        f"DELETE FROM {target} AS old USING (VALUES {rows}) AS new(s, t, n, h, r)"
+        " WHERE lower(schema_name) = lower(new.s) AND lower(table_name) = lower(new.t)"
+    )
+    session.execute(f"INSERT INTO {target} VALUES {rows}")

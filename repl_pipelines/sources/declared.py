@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -51,13 +52,16 @@ def choose(
     """Which declaration applies to which relation; a name that matches nothing is a problem."""
     chosen: dict[TableName, tuple[Found, Declaration]] = {}
     problems: dict[TableName, ReplicationError] = {}
+    spelled: dict[str, list[Found]] = defaultdict(list)  # thousands may be declared by their names
+    for r in relations:
+        for spelling in r.name.spellings(default_schema):
+            spelled[spelling].append(r)
     for declaration in sorted(declarations, key=lambda d: not d.is_pattern):
-        found = [
-            r
-            for r in relations
-            if declaration.matches(r.name, default_schema)
-            and (r.pickable or not declaration.is_pattern)
-        ]
+        if declaration.is_pattern:
+            matches = (r for r in relations if declaration.matches(r.name, default_schema))
+            found = [r for r in matches if r.pickable]
+        else:
+            found = spelled[declaration.name]
         if not found:
             schema, _, name = declaration.name.rpartition(".")
             missing = TableName(schema or default_schema, name)

@@ -14,24 +14,25 @@ from repl_pipelines.sources.postgres import shares, statements
 from repl_pipelines.sources.postgres.chunks import PAGES, TUPLES, Chunk
 
 Record = tuple[object, int, int, int]
+Query = Callable[[Table, str], Sequence[tuple[object, ...]]]
 _FIRST_PAGES = 1024  # of a measurement whose speed is not known yet
 
 
 class Measuring:
     """What snapshots of a primary and of a standby have in common.
 
-    query: runs a statement over a table in the snapshot; one that times out leaves it as it is
+    query:   runs a statement over a table in the snapshot; one that times out leaves it as it is
+    glimpse: the same, without a look at whether the table has changed, for what is not relied on
     """
 
-    def __init__(
-        self, query: Callable[[Table, str], Sequence[tuple[object, ...]]], *, utf8: bool
-    ) -> None:
+    def __init__(self, query: Query, glimpse: Query, *, utf8: bool) -> None:
         self._query = query
+        self._glimpse = glimpse
         self._utf8 = utf8
 
     def size(self, table: Table) -> tuple[int, int]:
         """Pages of the largest leaf, and bytes of all."""
-        [(pages, size)] = self._query(table, PAGES.format(oid=int(table.identity)))
+        [(pages, size)] = self._glimpse(table, PAGES.format(oid=int(table.identity)))
         return int(str(pages)), int(str(size))
 
     def records(

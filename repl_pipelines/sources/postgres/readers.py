@@ -1,6 +1,7 @@
 """DuckDB sessions that read PostgreSQL inside an exported snapshot, a statement at a time."""
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import LifoQueue
@@ -23,7 +24,8 @@ class Readers:
     """A fixed number of connections that all see one snapshot.
 
     The DuckDB scanner is the fastest reader there is; everything it could damage is rendered on
-    the server first (see `types.read_expression`).
+    the server first (see `types.read_expression`). It is loaded, which takes half a second of CPU,
+    when something is first read.
     """
 
     def __init__(
@@ -34,11 +36,9 @@ class Readers:
         self._snapshot = snapshot
         self._instance = instance
         self.catalog = f"source_{uuid4().hex}"
-        self._session = instance.session()
-        with self._errors("connecting"):
-            self._session.execute(
-                f"ATTACH {literal(dsn)} AS {self.catalog} (TYPE postgres, READ_ONLY)"
-            )
+        self._attach = f"ATTACH {literal(dsn)} AS {self.catalog} (TYPE postgres, READ_ONLY)"
+        self._lock = threading.Lock()
+        self._session: duckdb.DuckDBPyConnection | None = None  # attached when first needed
         self._idle: LifoQueue[duckdb.DuckDBPyConnection | None] = LifoQueue()
         for _ in range(workers):
             self._idle.put(None)  # opened when first needed
@@ -49,6 +49,7 @@ class Readers:
         session = self._idle.get()
         try:
             with self._errors(doing):
+                self._attached()
                 session = session or self._open()
                 yield session
         except BaseException:
@@ -64,12 +65,20 @@ class Readers:
             session = self._idle.get()
             if session:
                 _end(session)
-        self._session.execute(f"DETACH {self.catalog}")
-        self._session.close()
+        if self._session:
+            self._session.execute(f"DETACH {self.catalog}")
+            self._session.close()
 
     def query(self, statement: str) -> str:
         """DuckDB SQL for the rows of a server's statement; to be used in a reader."""
         return f"postgres_query('{self.catalog}', {literal(statement)})"
+
+    def _attached(self) -> None:
+        with self._lock:
+            if self._session is None:
+                session = self._instance.session()
+                session.execute(self._attach)
+                self._session = session
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         session = self._instance.session()

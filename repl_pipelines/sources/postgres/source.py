@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -59,9 +60,14 @@ class PostgresSource:
         """
         self.name = name
         self.protection = protection or Protection()
+        # A thread of its own for each reader. Of several, those that wait for the server spin.
         self._duckdb = duck.Instance(
-            ("postgres_scanner",), limits, lambda s: s.execute("SET pg_connection_cache = false")
+            ("postgres_scanner",),
+            replace(limits or duck.Limits(), threads=1),
+            lambda s: s.execute("SET pg_connection_cache = false"),
         )
+        # For the log, which is read before any table is: never are both at work.
+        self._spooling = duck.Instance((), limits)
         self._given = dsn
         self._standby = standby
         self._hash_key = HashKey.of(name, hash_key)
@@ -201,7 +207,7 @@ class PostgresSource:
             self._connection("log") as control,
             self._errors("reading the log"),
             closing(LogStream(self._dsn("log"), self.name)) as stream,
-            closing(self._duckdb.session()) as session,
+            closing(self._spooling.session()) as session,
         ):
             target = Target(directory, session, batches, self._hash_key)
             return log.read(control, stream, position.token["snapshot"], target)

@@ -60,7 +60,7 @@ class StandbySnapshot:
         self._name = name
         self._lock = threading.Lock()
         utf8 = connection.info.parameter_status("server_encoding") == "UTF8"
-        self._measuring = Measuring(self._query, utf8=utf8)
+        self._measuring = Measuring(self._query, self._query, utf8=utf8)
 
     def figures(
         self,
