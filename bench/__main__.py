@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Callable
 
-from bench import cdc, full, full_mariadb, many
+from bench import cdc, flat, full, full_mariadb, many, memory
 
 BENCHES: dict[str, Callable[[], None]] = {
     "cdc": cdc.main,
+    "flat": flat.main,
     "full": full.main,
     "full-mariadb": full_mariadb.main,
     "many": many.main,
+    "memory": memory.main,
 }
 
 

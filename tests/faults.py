@@ -90,6 +90,7 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []  # all, as `METHOD /path?query`, in order of arrival
+        self.bytes = 0  # of bodies, in both directions
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
@@ -114,6 +115,11 @@ class FaultProxy:
         """How many requests matched so far."""
         with self._lock:
             return sum(bool(re.search(pattern, line)) for line in self.requests)
+
+    def passed(self, count: int) -> None:
+        """So many bytes of bodies went through."""
+        with self._lock:
+            self.bytes += count
 
     def verdict(self, line: str) -> Fault | None:
         """The fault for this request, if it is its turn."""
@@ -179,7 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
                     upstream.putheader(name, value)
             upstream.endheaders(body)
             reply = upstream.getresponse()
-            return reply.status, reply.getheaders(), reply.read()
+            answer = reply.read()
+            self.proxy.passed(len(body) + len(answer))
+            return reply.status, reply.getheaders(), answer
         finally:
             upstream.close()
 
