@@ -281,7 +281,11 @@ def test_an_address_with_its_secrets_is_not_shown() -> None:
     canaries = Canaries("a secret password", *pads(KEY))
     options = " ".join(f"-c {name}={pad}" for name, pad in types.key_settings(key).items())
     dsn = make_conninfo("", host="127.0.0.1", port=1, password="a secret password", options=options)
-    with pytest.raises(SourceUnavailable, match=r"host=127\.0\.0\.1 port=1") as caught:
-        Readers("shop", dsn, "", workers=1, instance=duck.Instance(("postgres_scanner",)))
+    readers = Readers("shop", dsn, "", workers=1, instance=duck.Instance(("postgres_scanner",)))
+    with (
+        pytest.raises(SourceUnavailable, match=r"host=127\.0\.0\.1 port=1") as caught,
+        readers.reader("reading people"),
+    ):
+        pass
     canaries.look_at_error(caught.value)
     canaries.assert_none()
