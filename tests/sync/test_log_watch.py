@@ -33,7 +33,7 @@ def test_what_the_slot_keeps_is_told(bench: Bench) -> None:
     assert not engine.sync().failed
     read = engine.source.watch_log()
     assert read
-    assert read.behind < 100_000
+    assert read.behind < after.behind / 2  # what the server itself has logged since
 
 
 def test_beyond_the_limit_the_slot_goes_and_the_copy_heals(bench: Bench) -> None:
