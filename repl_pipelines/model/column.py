@@ -35,6 +35,16 @@ class Policy(StrEnum):
     MASK = "mask"  # MASKED for every value
     DROP = "drop"  # the column is left out
 
+    @property
+    def conceals(self) -> bool:
+        """Whether only something in a value's place leaves the source."""
+        return self in (Policy.HASH, Policy.MASK)
+
+    @property
+    def protects(self) -> bool:
+        """Whether no value leaves the source as it is."""
+        return self.conceals or self is Policy.DROP
+
 
 MASKED = "***"
 
@@ -96,4 +106,4 @@ class Column:
     @property
     def concealed(self) -> bool:
         """Whether only something in its values' place leaves the source."""
-        return self.policy in (Policy.HASH, Policy.MASK)
+        return self.policy.conceals

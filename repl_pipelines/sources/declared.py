@@ -175,7 +175,7 @@ def _check_protected(table: TableName, key: Sequence[Column]) -> None:
 
 
 def _check_cursor(table: TableName, column: Column) -> None:
-    if column.concealed or column.policy is Policy.DROP:
+    if column.policy.protects:
         raise CursorUnusable(
             f"{table}: cursor column {column.name!r} has the policy `{column.policy}`, which leaves"
             " nothing of its order.",
@@ -191,7 +191,7 @@ def _check_cursor(table: TableName, column: Column) -> None:
 
 
 def _check_partition(table: TableName, column: Column) -> None:
-    if column.concealed or column.policy is Policy.DROP:
+    if column.policy.protects:
         raise DeclarationError(
             f"{table}: partition column {column.name!r} has the policy `{column.policy}`, which"
             " leaves nothing to cut partitions by.",

@@ -101,7 +101,7 @@ def _table(
 def _policy(table: TableName, column: types.Described, declaration: Declaration) -> Policy:
     """Raises DeclarationError for one that would have to conceal values."""
     policy = declaration.policy(column.name, [column.column_type, column.data_type])
-    if policy in (Policy.HASH, Policy.MASK, Policy.DROP):
+    if policy.protects:
         raise DeclarationError(
             f"{table}: column {column.name!r} has the policy `{policy}`, which sources in MariaDB"
             " do not have yet: nothing of the table is read.",

@@ -134,7 +134,7 @@ def policy_for(described: Described, declaration: Declaration) -> Policy:
 def column_of(described: Described, policy: Policy, key_id: str = "") -> Column:
     """The column this becomes under `policy`."""
     family, lake_type, duckdb_type = _lake_types(described, policy)
-    as_text = policy in (Policy.HASH, Policy.MASK) or not _replayable(described)
+    as_text = policy.conceals or not _replayable(described)
     return Column(
         name=described.name,
         ordinal=described.attnum,
