@@ -67,14 +67,8 @@ def publish(
         if handle is None:
             _create(log, schema, added, properties)
         else:
-            handle.create_write_transaction(
-                _actions(log, added, removed or ()),
-                "overwrite" if removed is None else "append",
-                schema,
-                log.partition_by,
-                commit_properties=properties,
-                post_commithook_properties=_afterwards(version),
-            )
+            mode = "overwrite" if removed is None else "append"
+            _write(log, handle, schema, _actions(log, added, removed or ()), properties, mode=mode)
     return Commit(version, call, content) if _made_by(log, call, version) else None
 
 
@@ -119,14 +113,7 @@ def rewrite(
     actions = _actions(log, added, removed, data_change=data_change)
     # A conflict is no error here, as in `publish`.
     with store_errors(f"Rewriting the lake's {log.what}"), suppress(CommitFailedError):
-        handle.create_write_transaction(
-            actions,
-            "append",
-            schema,
-            log.partition_by,
-            commit_properties=properties,
-            post_commithook_properties=_afterwards(version),
-        )
+        _write(log, handle, schema, actions, properties)
     return version if _made_by(log, call, version) else None
 
 
@@ -221,5 +208,21 @@ def _next_version(
     )
 
 
-def _afterwards(version: int) -> PostCommitHookProperties:
-    return PostCommitHookProperties(cleanup_expired_logs=version % CLEAN_EVERY == 0)
+def _write(
+    log: Log,
+    handle: DeltaTable,
+    schema: Schema,
+    actions: list[AddAction | RemoveAction],
+    properties: CommitProperties,
+    *,
+    mode: str = "append",
+) -> None:
+    clean = (handle.version() + 1) % CLEAN_EVERY == 0
+    handle.create_write_transaction(
+        actions,
+        mode,
+        schema,
+        log.partition_by,
+        commit_properties=properties,
+        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=clean),
+    )
