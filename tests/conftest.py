@@ -10,7 +10,6 @@ from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.sources.mariadb.connection import Address
-from tests.extensions import leave_signatures_unverified
 from tests.servers import (
     Bucket,
     fresh_bucket,
@@ -20,14 +19,6 @@ from tests.servers import (
     postgres_server,
     s3_server,
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def extensions_are_loaded_quickly() -> Iterator[None]:
-    """Most tests that start processes of their own still verify them."""
-    with pytest.MonkeyPatch.context() as patch:
-        leave_signatures_unverified(patch)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 
 def leave_signatures_unverified(patch: pytest.MonkeyPatch) -> None:
-    """They take 0.2 (httpfs) and 0.4 s (postgres) of CPU with every session."""
+    """They take 0.2 (httpfs) and 0.4 s (postgres) of CPU, once in each process."""
     connect = duckdb.connect
 
     def unverified(database: str = ":memory:", **given: Any) -> duckdb.DuckDBPyConnection:
