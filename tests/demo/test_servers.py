@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from repl_pipelines.demo import mariadb_binaries
+from repl_pipelines.demo import debian, mariadb_binaries
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_binaries import available_versions, reachable
 from repl_pipelines.demo.postgres_server import PostgresServer
@@ -111,26 +111,26 @@ def test_mariadb_survives_stop_and_kill(home: Path) -> None:
 def test_mariadb_comes_without_an_installation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unpacked once, under a lock; what cannot be unpacked is said with what to do."""
     monkeypatch.setattr(mariadb_binaries, "_SBIN", ())
-    monkeypatch.setattr(mariadb_binaries, "_cache", lambda: home)
-    fetched: list[list[str]] = []
+    monkeypatch.setattr(debian, "cache", lambda: home)
+    fetched: list[str] = []
 
-    def unpack(target: Path) -> None:
-        fetched.append([target.name])
+    def unpack(package: str, target: Path) -> None:
+        fetched.append(package)
         (target / "usr/lib/x86_64-linux-gnu").mkdir(parents=True)
 
-    monkeypatch.setattr(mariadb_binaries, "_unpack", unpack)
+    monkeypatch.setattr(debian, "_unpack", unpack)
     monkeypatch.setenv("PATH", "")
     for _ in range(2):
         found = mariadb_binaries.mariadb_program()
-        assert found.path == home / "mariadb/usr/sbin/mariadbd"
-        assert found.libraries == home / "mariadb/usr/lib/x86_64-linux-gnu"
-    assert fetched == [["mariadb"]]
+        assert found.path == home / "mariadb-server-core/usr/sbin/mariadbd"
+        assert found.libraries == home / "mariadb-server-core/usr/lib/x86_64-linux-gnu"
+    assert fetched == ["mariadb-server-core"]
     monkeypatch.undo()
     monkeypatch.setattr(mariadb_binaries, "_SBIN", ())
-    monkeypatch.setattr(mariadb_binaries, "_cache", lambda: home / "other")
+    monkeypatch.setattr(debian, "cache", lambda: home / "other")
     (home / "other").mkdir()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ProcessFailed, match=r"install mariadbd \(10.6 or newer\)"):
+    with pytest.raises(ProcessFailed, match=r"mariadb-server-core is not installed.* install it"):
         mariadb_binaries.mariadb_program()
 
 
