@@ -59,14 +59,14 @@ class Recopy(dg.Config):
 
 def plain_assets(plan: Plan) -> dg.AssetsDefinition:
     """Lake and replicas of all tables without partitions, and each layer as a whole."""
-    keys = [spec.key for spec in _plain_specs(plan)]
+    plain = _plain_specs(plan)
 
     @dg.multi_asset(
         name=plan.step,
-        specs=_plain_specs(plan),
+        specs=plain,
         check_specs=[
             *(checks.proven_spec(plan, table) for table in plan.plain),
-            *(checks.lag_spec(plan, key) for key in keys),
+            *(checks.lag_spec(plan, spec.key) for spec in plain),
             *([checks.log_spec(plan)] if plan.logged else []),
         ],
         can_subset=True,
