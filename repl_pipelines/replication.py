@@ -22,12 +22,11 @@ from dagster.components.utils.defs_state import (
 from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, ReplicationError, TransientError
-from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
-from repl_pipelines.orchestration.connections import Connections, SecretMissing, initialized
+from repl_pipelines.orchestration.connections import Connections, SecretMissing
 from repl_pipelines.orchestration.declaration import (
     Fold,
     Repair,
@@ -115,10 +114,15 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         key = f"{type(self).__name__}[{self.source}]"
         return DefsStateConfig.from_args(self.defs_state, default_key=key)
 
+    @property
+    def period(self) -> timedelta | None:
+        """In which validations compare every row once; None: each compares all of them."""
+        return timedelta(days=self.validation_days) if self.validation_days else None
+
     def write_state_to_path(self, state_path: Path) -> None:
         """Look the declared tables up in the source."""
-        resource = initialized(self.source, self._connections().source)
-        state.write(state_path, resource.source(self.source).discover(self._declarations()))
+        source = self.connections().source_end(self.source)
+        state.write(state_path, source.discover(self.declarations()))
 
     async def refresh_state(self, project_root: Path) -> str:
         try:
@@ -133,7 +137,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         was known before has to do.
         """
         try:
-            self._check()
+            self.check()
             return super().build_defs(context)
         except DeclarationError as error:
             raise located(context, self._blamed(error), error) from error
@@ -154,7 +158,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         context: dg.ComponentLoadContext,  # noqa: ARG002 - the component interface
         state_path: Path | None,
     ) -> dg.Definitions:
-        found = self._connections()
+        found = self.connections()
         if state_path is None:
             warnings.warn(
                 f"The tables of {self.source!r} are not known yet; run `{REFRESH}` where the "
@@ -168,25 +172,21 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         plan = Plan(
             names=names,
             tables=tuple(tables),
-            declarations=tuple(self._declarations()),
+            declarations=tuple(self.declarations()),
             kinds={
                 self.source: found.source.kind,
                 self.lake: found.lake.kind,
                 **{name: replica.kind for name, replica in found.replicas.items()},
             },
             lag_limit=self.lag_limit,
-            fold=FoldPolicy(
-                share=self.fold.share,
-                files=self.fold.files,
-                history=timedelta(days=self.fold.history),
-            ),
+            fold=self.fold.policy,
             backfill=self.backfill,
             repair=self.repair,
-            period=timedelta(days=self.validation_days) if self.validation_days else None,
+            period=self.period,
         )
         return definitions(plan, self.schedule, self.validation)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """What a template may have brought in, and the YAML's own check cannot see."""
         for field in ("schedule", "validation"):
             wrong = wrong_cron(getattr(self, field) or "@daily")
@@ -204,10 +204,12 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
                     [], f"{key!r} cannot name a resource.", "Use letters, digits and underscores."
                 )
 
-    def _declarations(self) -> list[Declaration]:
+    def declarations(self) -> list[Declaration]:
+        """What the engine is told of the tables."""
         return declarations(self.tables, Policies(self.columns, self.types))
 
-    def _connections(self) -> Connections:
+    def connections(self) -> Connections:
+        """What its resource keys stand for. Raises DeclarationError."""
         return Connections.find(self.resources, self.source, self.lake, self.replicas)
 
     def _blamed(self, error: DeclarationError) -> list[str | int]:

@@ -9,7 +9,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "repl_pipelines"
 # Each room may use those below it, and itself.
 FLOORS = [
-    {"demo", "evidence", "state"},
+    {"__main__"},
+    {"demo", "commands"},
     {"definitions"},
     {"__init__"},
     {"replication"},

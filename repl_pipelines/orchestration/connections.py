@@ -9,8 +9,11 @@ from typing import TypeVar
 from dagster import DagsterInvalidConfigError
 
 from repl_pipelines.errors import TerminalError
+from repl_pipelines.lake.lake import Lake
 from repl_pipelines.orchestration.resources import LakeResource, ReplicaResource, SourceResource
 from repl_pipelines.orchestration.yaml_position import WrongField
+from repl_pipelines.replicas.contract import Replica
+from repl_pipelines.sources.contract import Source
 
 Found = TypeVar("Found", SourceResource, LakeResource, ReplicaResource)
 
@@ -39,9 +42,19 @@ class Connections:
             },
         )
 
+    # The ends outside of a run, with the secrets of this environment; each raises SecretMissing.
 
-def initialized(key: str, resource: SourceResource) -> SourceResource:
-    """The resource outside of a run, with the secrets of this environment."""
+    def source_end(self, name: str) -> Source:
+        return _initialized(name, self.source).source(name)
+
+    def lake_end(self, key: str, source: str) -> Lake:
+        return _initialized(key, self.lake).lake(source)
+
+    def replica_end(self, key: str, source: str) -> Replica:
+        return _initialized(key, self.replicas[key]).replica(key, source)
+
+
+def _initialized(key: str, resource: Found) -> Found:
     try:
         return resource.process_config_and_initialize()
     except DagsterInvalidConfigError as error:

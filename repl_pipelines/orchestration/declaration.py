@@ -1,7 +1,7 @@
 """The YAML form of what is replicated, checked field by field, and what it means to the engine."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import dagster as dg
@@ -9,6 +9,7 @@ from dagster._utils.schedules import is_valid_cron_string
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from repl_pipelines.errors import DeclarationError
+from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration, Deletes, Mode, TimePartition, Unit
 from repl_pipelines.orchestration.yaml_position import described
@@ -27,6 +28,10 @@ class Fold(dg.Model, dg.Resolvable):
     history: int = Field(
         default=7, description="Days for which old versions of rows can be read.", ge=1, le=365
     )
+
+    @property
+    def policy(self) -> FoldPolicy:
+        return FoldPolicy(self.share, self.files, timedelta(days=self.history))
 
 
 class Repair(dg.Model, dg.Resolvable):

@@ -43,15 +43,15 @@ def draw(
     except ReplicationError as error:
         context.log.warning("The page %s was not drawn anew: %s", plan.names.state, error)
         return
-    metadata = state_metadata(plan, state, engine.lake.uri)
+    metadata = state_metadata(plan, state)
     context.log_event(dg.AssetMaterialization(plan.names.state, metadata=metadata))
 
 
-def state_metadata(plan: Plan, state: ReplicationState, lake: str) -> Mapping[str, Any]:
-    """The page, and beside it the numbers that plot over time. lake: the source's folder there."""
+def state_metadata(plan: Plan, state: ReplicationState) -> Mapping[str, Any]:
+    """The page, and beside it the numbers that plot over time."""
     proven = [table.since for table in state.tables if table.since]
     metadata: dict[str, Any] = {
-        "page": dg.MetadataValue.md(page(plan, state, lake)),
+        "page": dg.MetadataValue.md(page(plan, state)),
         "verdict": "all proven equal" if state.proven else "not all proven equal",
         "copies proven equal": state.count(Told.EQUAL),
         "copies that differ": state.count(Told.DIFFERENT),
@@ -65,14 +65,14 @@ def state_metadata(plan: Plan, state: ReplicationState, lake: str) -> Mapping[st
     return metadata
 
 
-def page(plan: Plan, state: ReplicationState, lake: str) -> str:
+def page(plan: Plan, state: ReplicationState) -> str:
     """The page as Markdown."""
     parts = [f"![The state of {state.source}]({picture(state)})", *_steps(plan, state)]
     parts += ["### Copies", _lags(state), _copies(state)]
     found = _found(state)
     if found:
         parts += ["### Differences over time", found]
-    parts.append(f"The same in a terminal: `python -m repl_pipelines.state {lake}`")
+    parts.append(f"The same in a terminal: `repl-pipelines status {state.source}`")
     return "\n\n".join(parts)
 
 

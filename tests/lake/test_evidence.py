@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from repl_pipelines import evidence as command
 from repl_pipelines.errors import LakeDamaged, StoreUnavailable
 from repl_pipelines.lake.evidence import EvidenceChain
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.table import TableName
 from repl_pipelines.proof.evidence import verify
+from tests.commands.calls import call
 from tests.faults import FaultProxy, answer_lost, error, overtaken_by
 from tests.lake.copies import store
 from tests.servers import Bucket
@@ -80,7 +80,6 @@ def test_the_command_reads_a_lake_by_the_environment_of_aws(
     bucket: Bucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     records = chain(bucket)
     records.append({"run": "a"})
@@ -91,9 +90,7 @@ def test_the_command_reads_a_lake_by_the_environment_of_aws(
         "AWS_SECRET_ACCESS_KEY": bucket.secret_key,
     }.items():
         monkeypatch.setenv(name, value)
-    assert command.main(["verify", records.uri, "--ends", last.hash]) == 0
-    capsysbinary.readouterr()
-    assert command.main(["export", records.uri]) == 0
+    call("evidence", "verify", records.uri, "--ends", last.hash)
     file = tmp_path / "all.jsonl"
-    file.write_bytes(capsysbinary.readouterr().out)
-    assert command.main(["verify", str(file), "--ends", last.hash]) == 0
+    file.write_text(call("evidence", "export", records.uri).out)
+    call("evidence", "verify", file, "--ends", last.hash)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,13 @@ def test_the_wheel_brings_the_component_to_any_project(tmp_path: Path) -> None:
     assert not [n for n in names if n.startswith(("assets/", "resources/", "tests/"))]
     [points] = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
     assert "repl_pipelines = repl_pipelines" in points.read_text()
+    program = (
+        "import sys; from importlib.metadata import entry_points;"
+        " sys.exit([e for e in entry_points(group='console_scripts')"
+        " if e.name == 'repl-pipelines'][0].load()(['--version']))"
+    )
+    told = run(tmp_path, sys.executable, "-P", "-c", program, PYTHONPATH=str(tmp_path / "site"))
+    assert told.stdout.endswith(f"version {version('repl-pipelines')}\n"), told.stderr
     code = "import repl_pipelines as r; print(r.Replication.__module__, r.__file__)"
     found = run(tmp_path, sys.executable, "-P", "-c", code, PYTHONPATH=str(tmp_path / "site"))
     assert found.stdout.startswith("repl_pipelines.replication"), found.stderr

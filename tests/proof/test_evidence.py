@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from repl_pipelines.evidence import main
+from repl_pipelines.commands.exits import Exit
 from repl_pipelines.proof.evidence import BEGINNING, START, Link, canonical, link, record, verify
+from tests.commands.calls import call
 
 Chain = list[bytes]
 
@@ -136,42 +137,42 @@ def test_a_part_verifies_by_the_hash_it_begins_with() -> None:
 
 
 def test_the_command_verifies_a_folder_of_chains(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     for table in ("orders", "visits"):
         write(tmp_path / "public" / table, chain(3, table=table))
-    assert main(["verify", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.count("unbroken") == 2
+    assert call("evidence", "verify", tmp_path).out.count("unbroken") == 2
     (tmp_path / "public" / "visits" / "0000000002.json").unlink()
-    assert main(["verify", str(tmp_path)]) == 1
-    told = capsys.readouterr().out.splitlines()
+    found = call("evidence", "verify", tmp_path, code=Exit.FOUND)
+    told = found.out.splitlines()
     assert told[1] == "unbroken: 0 equal, 0 different, 0 not compared"
     assert told[3] == "BROKEN 0000000003.json: missing: there is no record 2"
+    document = call("evidence", "verify", tmp_path, "--json", code=Exit.FOUND).document
+    assert [one["broken"] for one in document["chains"]] == ["", told[3].removeprefix("BROKEN ")]
 
 
 def test_the_command_exports_a_span_that_verifies_by_itself(
-    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+    tmp_path: Path,
 ) -> None:
     write(tmp_path / "orders", GOOD)
     span = ["--since", "2026-01-02", "--until", "2026-01-05T00:00:00Z"]
-    assert main(["export", str(tmp_path / "orders"), *span]) == 0
+    exported = call("evidence", "export", tmp_path / "orders", *span)
     file = tmp_path / "quarter.jsonl"
-    file.write_bytes(capsysbinary.readouterr().out)
+    file.write_text(exported.out)
     assert file.read_bytes().splitlines() == GOOD[1:4]
     begins, ends = link(GOOD[0]).hash, link(GOOD[3]).hash
-    assert main(["verify", str(file), "--begins", begins, "--ends", ends]) == 0
-    assert begins.encode() in capsysbinary.readouterr().out
+    assert begins in call("evidence", "verify", file, "--begins", begins, "--ends", ends).out
     file.write_bytes(file.read_bytes().replace(b"3:00", b"2:00", 1))
-    assert main(["verify", str(file), "--begins", begins]) == 1
-    assert b"BROKEN line 1: tampered" in capsysbinary.readouterr().out
+    found = call("evidence", "verify", file, "--begins", begins, code=Exit.FOUND)
+    assert "BROKEN line 1: tampered" in found.out
 
 
 @pytest.mark.parametrize("content", [None, b""])
 def test_the_command_takes_nothing_for_no_proof(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "0000000001.json").write_bytes(content)
-    assert main(["verify", str(tmp_path)]) == 1
-    assert main(["verify", str(tmp_path / "nowhere")]) == 1
+    call("evidence", "verify", tmp_path, code=Exit.FOUND)
+    call("evidence", "verify", tmp_path / "nowhere", code=Exit.WRONG)
 
 
 # As repl_pipelines 0.1.0 wrote it before what could not be compared was recorded, too.
@@ -185,16 +186,16 @@ FORMER = (
 
 
 def test_former_records_verify_and_are_gone_on_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     gap = {"copy": "pg", "verdict": "not compared", "error": "ReplicaUnavailable", "reason": "..."}
     about = {"source": "shop", "schema": "public", "table": "orders", "proofs": [gap]}
     later = record(about, link(FORMER))
     write(tmp_path / "orders", [FORMER, later])
-    assert main(["verify", str(tmp_path), "--ends", link(later).hash]) == 0
-    assert "unbroken: 1 equal, 0 different, 1 not compared" in capsys.readouterr().out
+    told = call("evidence", "verify", tmp_path, "--ends", link(later).hash).out
+    assert "unbroken: 1 equal, 0 different, 1 not compared" in told
     write(tmp_path / "damaged", [FORMER.replace(b"3:00", b"2:00"), later])
-    assert main(["verify", str(tmp_path / "damaged")]) == 1
+    call("evidence", "verify", tmp_path / "damaged", code=Exit.FOUND)
 
 
 def write(folder: Path, records: Chain) -> None:

@@ -9,12 +9,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from repl_pipelines.commands.exits import Exit
 from repl_pipelines.errors import LakeDamaged, ReplicaUnavailable, SourceUnavailable, TableNotFound
 from repl_pipelines.model.table import Declaration, TableName, TimePartition
 from repl_pipelines.proof.evidence import Told, verify
 from repl_pipelines.replicas.postgres import PostgresReplica
-from repl_pipelines.state import main
 from repl_pipelines.sync.state import read_state
+from tests.commands.calls import call
 from tests.sync.conftest import Bench
 
 T, OTHER = TableName("public", "t"), TableName("public", "other")
@@ -28,9 +29,7 @@ def records(bench: Bench, table: TableName) -> list[dict]:
 
 
 @pytest.mark.usefixtures("aws")
-def test_every_proof_is_recorded(
-    bench: Bench, replica_database: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_proof_is_recorded(bench: Bench, replica_database: str) -> None:
     bench.replicas.append(PostgresReplica("pg", replica_database, "shop"))
     bench.sql(
         "create table t (id int primary key, secret text)",
@@ -44,8 +43,8 @@ def test_every_proof_is_recorded(
     first = replication.prove(run="monday")
     assert first.proven
     assert read_state(bench.lake).proven
-    assert main([f"s3://{bench.bucket.name}/lake/shop"]) == 0
-    assert "4 of 4 copies proven equal" in capsys.readouterr().out
+    place = f"s3://{bench.bucket.name}/lake/shop"
+    assert "4 of 4 copies proven equal" in call("status", place).out
     [record] = records(bench, T)
     assert record["run"] == "monday"
     assert record["software"] == f"repl_pipelines {version('repl-pipelines')}"
@@ -84,8 +83,7 @@ def test_every_proof_is_recorded(
     assert (table.copies["pg"].told, table.copies["pg"].rows) == (Told.DIFFERENT, 2)
     assert [one.told for one in table.attempts] == [Told.EQUAL, Told.DIFFERENT]
     assert [(step.tables, step.copies) for step in state.steps()] == [((T,), "pg")]
-    assert main([f"s3://{bench.bucket.name}/lake/shop"]) == 1
-    told = capsys.readouterr().out
+    told = call("status", place, code=Exit.FOUND).out
     assert "3 of 4 copies proven equal" in told
     assert "≠ 2" in told
     assert "It differs in 2 rows: repair" in told

@@ -1,0 +1,1 @@
+"""The command `repl-pipelines`: a file for each command, and what they share."""
