@@ -14,6 +14,7 @@ ReplicationError
     │   ├── TableNotFound       a declared table does not exist in the source
     │   └── ColumnNotFound      a declared column does not exist in its table
     ├── GrantMissing            the role lacks a right the mode needs
+    ├── ServerNotTrusted        TLS: a server that does not prove who it is, or does not speak it
     ├── KeyNotUnique            the key is not unique, or holds NULL
     ├── CursorUnusable          the cursor column's type cannot carry a horizon
     ├── ValueNotRepresentable   a value has no place in the column's lake type (policy `fail`)
@@ -90,6 +91,10 @@ class ColumnNotFound(DeclarationError):
 
 class GrantMissing(TerminalError):
     """The role lacks a right; the remedy is the GRANT to run."""
+
+
+class ServerNotTrusted(TerminalError):
+    """TLS as the settings demand it did not come about; neither password nor data were sent."""
 
 
 class KeyNotUnique(TerminalError):

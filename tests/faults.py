@@ -13,6 +13,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from repl_pipelines.demo.s3_server import Certificate
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,25 @@ class _Rule:
 class FaultProxy:
     """Passes requests on to `upstream` and breaks those that a rule names."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, tls: Certificate | None = None) -> None:
+        """tls: what clients are shown; the way to `upstream` stays without."""
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []  # all, as `METHOD /path?query`, in order of arrival
         self.bytes = 0  # of bodies, in both directions
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
+        self._scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.file, tls.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
     def endpoint_url(self) -> str:
         """The address to give to clients instead of the server's."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def fail(self, fault: Fault, pattern: str = "", *, times: int = 1, after: int = 0) -> None:
         """Let `fault` happen to the next `times` requests that match, sparing `after` of them."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_binaries import program_dir
 from repl_pipelines.demo.postgres_server import PostgresServer
-from repl_pipelines.demo.s3_server import S3Server
+from repl_pipelines.demo.s3_server import Certificate, S3Server
 from repl_pipelines.model.sql import literal
 from repl_pipelines.sources.mariadb.connection import Address
 
@@ -128,10 +128,10 @@ def mariadb_server(settings: dict[str, str] | None = None) -> Iterator[MariadbSe
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(tls: Certificate | None = None) -> Iterator[S3Server]:
     """A running S3 server of its own, for tests that stop or kill it."""
     with server_directory() as directory:
-        server = S3Server(directory / "s3")
+        server = S3Server(directory / "s3", tls)
         try:
             yield server.start()
         finally:

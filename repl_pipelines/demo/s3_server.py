@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import urllib.request
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -35,12 +36,23 @@ VOLUMES = 2_000
 START_ATTEMPTS = 5
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """Files (PEM): a certificate, its key, and the authority that has signed it."""
+
+    file: Path
+    key: Path
+    authority: Path
+
+
 class S3Server:
     """An S3 server whose whole state is one directory; restartable on it."""
 
     region = REGION
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tls: Certificate | None = None) -> None:
+        """tls: to speak HTTPS with."""
+        self.tls = tls
         self.directory = directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.process: Process | None = None
@@ -54,7 +66,8 @@ class S3Server:
 
     def client(self) -> Any:
         """A boto3 client with the server's credentials."""
-        return _client(self.endpoint_url, self.access_key, self.secret_key)
+        authority = str(self.tls.authority) if self.tls else None
+        return _client(self.endpoint_url, self.access_key, self.secret_key, authority)
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket unless it is there."""
@@ -130,7 +143,8 @@ class S3Server:
         self.stop()
 
     def _address(self, part: str) -> str:
-        return f"http://{LOOPBACK}:{self.ports[PARTS.index(part)]}"
+        scheme = "https" if part == "s3" and self.tls else "http"
+        return f"{scheme}://{LOOPBACK}:{self.ports[PARTS.index(part)]}"
 
     def _choose_ports(self) -> list[int]:
         """The ports of the last start when they are free, so that the address does not change."""
@@ -160,7 +174,13 @@ class S3Server:
             "-webdav=false",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
+            *(self._https_flags()),
         ]
+
+    def _https_flags(self) -> list[str]:
+        if not self.tls:
+            return []
+        return [f"-s3.cert.file={self.tls.file}", f"-s3.key.file={self.tls.key}"]
 
     def _credentials(self) -> tuple[str, str]:
         """Keys made once and kept in a file only we can read."""
@@ -203,12 +223,13 @@ class S3Server:
 
 
 @cache
-def _client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
+def _client(endpoint_url: str, access_key: str, secret_key: str, authority: str | None) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         region_name=REGION,
+        verify=authority,
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}),
     )

@@ -76,9 +76,13 @@ class Lake:
         return session
 
     def _prepare(self, session: duckdb.DuckDBPyConnection) -> None:
+        # Global, as what is set otherwise holds for this session only, and not for its cursors.
         session.execute(f"SET http_timeout = {READ_SECONDS}")
         session.execute(f"SET http_retries = {ATTEMPTS}")
-        session.execute("SET http_retry_backoff = 2")
+        session.execute("SET GLOBAL http_retry_backoff = 2")
+        session.execute("SET GLOBAL enable_server_cert_verification = true")
+        if self.store.authorities:
+            session.execute(f"SET GLOBAL ca_cert_file = {literal(str(self.store.authorities))}")
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
         """Delete files that neither the newest state nor a version within `retention` needs."""

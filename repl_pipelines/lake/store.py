@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
@@ -34,7 +35,8 @@ class Store:
     """A bucket, and the prefix in it below which everything of ours lives.
 
     Without `access_key` the default AWS credential chain is used. `endpoint_url` is for stores
-    other than AWS; they are addressed by path.
+    other than AWS; they are addressed by path. `ca_bundle` is a file of the authorities that may
+    have signed the store's certificate, by default that of AWS_CA_BUNDLE, else the system's.
     """
 
     bucket: str
@@ -44,12 +46,18 @@ class Store:
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    ca_bundle: str = ""
 
     def __post_init__(self) -> None:
         if not plain_prefix(self.prefix):
             raise DeclarationError(
                 f"The lake's prefix {self.prefix!r} is not usable as a location.",
                 "Use letters, digits, '_', '-', '.' and '/' only.",
+            )
+        if self.authorities and not self.authorities.is_file():
+            raise DeclarationError(
+                f"The lake's `ca_bundle` {self.authorities} (or AWS_CA_BUNDLE) is no file.",
+                "Name a file with the authorities that may have signed the store's certificate.",
             )
 
     @classmethod
@@ -58,6 +66,12 @@ class Store:
         bucket, _, folder = address.removeprefix("s3://").partition("/")
         endpoint, region = os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_REGION")
         return cls(bucket, endpoint_url=endpoint, region=region or cls.region), folder.strip("/")
+
+    @property
+    def authorities(self) -> Path | None:
+        """The file of those that all three clients trust, None for those of the system."""
+        named = self.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+        return Path(named) if named else None
 
     @cached_property
     def _session(self) -> Any:
@@ -76,6 +90,7 @@ class Store:
         return self._session.client(
             "s3",
             endpoint_url=self.endpoint_url,
+            verify=str(self.authorities) if self.authorities else None,
             config=Config(
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
@@ -115,7 +130,18 @@ class Store:
         if self.endpoint_url:
             options["AWS_ENDPOINT_URL"] = self.endpoint_url
             options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http:")).lower()
-        return options
+        return options | self._trusted()
+
+    def _trusted(self) -> dict[str, str]:
+        """Deltalake takes authorities for the way to a proxy only: one that is never gone by."""
+        if self.authorities is None:
+            return {}
+        proxy, none = getproxies().get("https"), os.environ.get("no_proxy", "")
+        return {
+            "proxy_url": proxy or "http://127.0.0.1:9",
+            "proxy_excludes": none if proxy else "*,0.0.0.0/0,::/0",
+            "proxy_ca_certificate": self.authorities.read_text(),
+        }
 
     @property
     def secret_sql(self) -> str:

@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from repl_pipelines.errors import (
     LakeDamaged,
     ReplicationError,
+    ServerNotTrusted,
     StoreRefused,
     StoreUnavailable,
 )
@@ -28,6 +29,11 @@ _DENIED = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthorizationHeaderMalformed"
     r"|\b40[13]\b|Forbidden|Unauthorized|lacked the necessary privileges"
 )
+# Of the three, only boto3 says whose certificate it was and deltalake what is wrong with it.
+_UNTRUSTED = re.compile(
+    r"SSL validation failed|SSL peer certificate|SSL server verification|SSL connect error"
+    r"|invalid peer certificate|InvalidContentType|\[SSL|received fatal alert"
+)
 _MISSING = re.compile(r"NoSuchKey|HTTP 404|\(404\)|404 Not Found|Object at location .* not found")
 # deltalake's words for a log that it cannot make a table of, unless the store is to blame.
 _LOG = re.compile(
@@ -37,6 +43,8 @@ _LOG = re.compile(
 _STORE = re.compile(r"Generic S3|HTTP|error sending|onnection|imed? ?out")
 # DuckDB's words for a Parquet file that is not what it should be.
 _CORRUPT = re.compile(r"\bfile ['\"]s3://|[Dd]ecompress|TProtocolException|[Pp]arquet|Thrift")
+# DuckDB's words for a request without an answer; what was asked for may be as it should.
+_UNANSWERED = re.compile(r"error for HTTP [A-Z]+ to")
 _LINE = re.compile(r"\n\nLINE \d")
 _FILE = re.compile(r"""['"](?:s3|https?)://[^/'"]+/([^'"?]+)""")
 
@@ -49,6 +57,13 @@ def store_error(error: Exception, what: str) -> ReplicationError:
         return StoreRefused(
             f"{what}: no credentials for the object store.",
             "Give the lake an access key and a secret key, or set up the AWS credential chain.",
+        )
+    if _UNTRUSTED.search(text):
+        return ServerNotTrusted(
+            f"{what}: the object store is not to be trusted, and was told nothing ({detail}).",
+            "Give the lake a `ca_bundle` with the authority that signed the store's certificate,"
+            " which must be valid and made for the host of `endpoint_url`; the store must speak TLS"
+            " there.",
         )
     if _EXPIRED.search(text):
         return StoreRefused(
@@ -67,7 +82,7 @@ def store_error(error: Exception, what: str) -> ReplicationError:
         )
     if _MISSING.search(text):
         return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _REPAIR)
-    if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.HTTPException):
+    if isinstance(error, duckdb.Error) and not _of_request(error):
         return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _REPAIR)
     return StoreUnavailable(
         f"{what}: the object store did not answer as it should ({detail}).",
@@ -116,6 +131,8 @@ def store_errors(what: str) -> Iterator[None]:
 
 def _concerns_store(error: duckdb.Error) -> bool:
     """DuckDB's faults of reading over HTTP, or of a Parquet file; not its own (memory, SQL)."""
-    if isinstance(error, duckdb.HTTPException):
-        return True
-    return bool(_CORRUPT.search(_LINE.split(str(error))[0]))
+    return _of_request(error) or bool(_CORRUPT.search(_LINE.split(str(error))[0]))
+
+
+def _of_request(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.HTTPException) or bool(_UNANSWERED.search(str(error)))

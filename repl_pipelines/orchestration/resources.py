@@ -17,6 +17,11 @@ from repl_pipelines.sources.contract import Source
 _MEMORY = "Megabytes that the DuckDB which reads and writes here may use; it spills to disk beyond."
 _HIDDEN = "Give it as `dg.EnvVar(...)`: it is then read when a run starts, and never shown."
 
+_AUTHORITIES = "File of the authorities (PEM) that may have signed the server's certificate."
+_OWN = "File with a certificate of our own (PEM), for servers that ask for one."
+_OWN_KEY = "File with the key of our own certificate, readable by us alone."
+_SSL = "As libpq knows it: disable, require, verify-ca, ... With `sslrootcert`: verify-full."
+
 _KEY = (
     "Secret of the column policy `hash`, of 16 bytes or more; when it is changed, tables with such"
     f" columns are copied anew. {_HIDDEN}"
@@ -63,7 +68,10 @@ class PostgresSource(SourceResource):
     dbname: str
     user: str
     password: str | None = Field(default=None, description=_HIDDEN)
-    sslmode: str | None = Field(default=None, description="As libpq knows it: require, ...")
+    sslmode: str | None = Field(default=None, description=_SSL)
+    sslrootcert: str | None = Field(default=None, description=_AUTHORITIES)
+    sslcert: str | None = Field(default=None, description=_OWN)
+    sslkey: str | None = Field(default=None, description=_OWN_KEY)
     workers: int = Field(default=2, description="Connections that read at once.", ge=1)
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
@@ -134,9 +142,13 @@ class MariaDBSource(SourceResource):
     password: str = Field(default="", description=_HIDDEN)
     ssl_ca: str = Field(
         default="",
-        description="File of the authorities that may have signed the server's certificate; the "
-        "connection is encrypted if it is given.",
+        description=f"{_AUTHORITIES} The connection is encrypted if it is given.",
     )
+    ssl_verify_identity: bool = Field(
+        default=True, description="Whether the certificate must be for `host`."
+    )
+    ssl_cert: str = Field(default="", description=_OWN)
+    ssl_key: str = Field(default="", description=_OWN_KEY)
     workers: int = Field(default=2, description="Connections that read at once.", ge=1)
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
@@ -152,7 +164,17 @@ class MariaDBSource(SourceResource):
         from repl_pipelines.sources.mariadb.connection import Address, Protection
         from repl_pipelines.sources.mariadb.source import MariadbSource as Engine
 
-        where = Address(self.host, self.user, self.database, self.password, self.port, self.ssl_ca)
+        where = Address(
+            self.host,
+            self.user,
+            self.database,
+            self.password,
+            self.port,
+            self.ssl_ca,
+            verify_identity=self.ssl_verify_identity,
+            cert=self.ssl_cert,
+            key=self.ssl_key,
+        )
         protection = Protection(
             workers=self.workers,
             statement_timeout=self.statement_timeout,
@@ -174,6 +196,10 @@ class S3Lake(LakeResource):
     access_key: str | None = None
     secret_key: str | None = Field(default=None, description=_HIDDEN)
     session_token: str | None = Field(default=None, description=_HIDDEN)
+    ca_bundle: str = Field(
+        default="",
+        description=f"{_AUTHORITIES} Default: those of AWS_CA_BUNDLE, else of the system.",
+    )
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
 
     def lake(self, source: str) -> Lake:
@@ -186,6 +212,7 @@ class S3Lake(LakeResource):
                 self.access_key,
                 self.secret_key,
                 self.session_token,
+                ca_bundle=self.ca_bundle,
             ),
             source,
             Limits(memory=self.memory_mb * 2**20),
@@ -215,7 +242,10 @@ class PostgresReplica(ReplicaResource):
     dbname: str
     user: str
     password: str | None = Field(default=None, description=_HIDDEN)
-    sslmode: str | None = Field(default=None, description="As libpq knows it: require, ...")
+    sslmode: str | None = Field(default=None, description=_SSL)
+    sslrootcert: str | None = Field(default=None, description=_AUTHORITIES)
+    sslcert: str | None = Field(default=None, description=_OWN)
+    sslkey: str | None = Field(default=None, description=_OWN_KEY)
 
     def replica(self, name: str, replication: str) -> Replica:
         from repl_pipelines.replicas.postgres import PostgresReplica as Engine
@@ -230,6 +260,9 @@ def _dsn(given: PostgresSource | PostgresReplica) -> str:
         "dbname": given.dbname,
         "user": given.user,
         "password": given.password,
-        "sslmode": given.sslmode,
+        "sslmode": given.sslmode or (given.sslrootcert and "verify-full"),
+        "sslrootcert": given.sslrootcert,
+        "sslcert": given.sslcert,
+        "sslkey": given.sslkey,
     }
     return make_conninfo("", **{name: value for name, value in parts.items() if value is not None})

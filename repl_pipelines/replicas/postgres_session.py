@@ -14,6 +14,7 @@ from repl_pipelines.errors import (
 )
 from repl_pipelines.model.sql import quote
 from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
+from repl_pipelines.sources.postgres.trust import distrust
 
 Connection = psycopg.Connection[tuple[object, ...]]
 Cursor = psycopg.Cursor[tuple[object, ...]]
@@ -37,7 +38,7 @@ def first(connection: Connection, statement: str, values: Sequence[object] | Non
 def connect(dsn: str, replica: str, application: str, patience: float) -> Generator[Connection]:
     """A session under which the lake's text means what it says; its errors are the engine's."""
     with (
-        _translated(replica),
+        _translated(replica, dsn),
         psycopg.connect(
             dsn,
             autocommit=True,
@@ -99,7 +100,7 @@ def locked(connection: Connection, table: str, replica: str) -> ReplicaUnavailab
 
 
 @contextmanager
-def _translated(replica: str) -> Generator[None]:
+def _translated(replica: str, dsn: str) -> Generator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
@@ -111,6 +112,8 @@ def _translated(replica: str) -> Generator[None]:
         raise _refused(replica, error) from error
     except psycopg.OperationalError as error:
         text = _text(error)
+        if untrusted := distrust(f"Replica {replica}", dsn, text):
+            raise untrusted from error
         if re.search(r'authentication failed|(role|database) ".*" does not exist|no pg_hba', text):
             raise DeclarationError(
                 f"Replica {replica} refuses the connection: {text}.",

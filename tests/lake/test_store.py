@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from repl_pipelines.errors import DeclarationError, StoreRefused, StoreUnavailable
+from repl_pipelines.lake import lake as lake_module
 from repl_pipelines.lake import store as store_module
 from repl_pipelines.lake.store import Store
+from repl_pipelines.lake.store_errors import store_errors
 from tests.faults import FaultProxy, accepted, answer_lost, dropped, error, expired
 from tests.lake.copies import ITEMS, copy_of, store
 from tests.servers import Bucket
@@ -109,6 +111,21 @@ def test_an_unreachable_endpoint(bucket: Bucket, monkeypatch: pytest.MonkeyPatch
         gone.probe()
     with pytest.raises(StoreUnavailable, match="reachable"):
         copy_of(ITEMS, bucket, endpoint_url="http://127.0.0.1:9").place.batches.head()
+
+
+def test_a_read_that_is_not_answered_damages_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB tells it with the words that it has for files that cannot be read."""
+    monkeypatch.setattr(lake_module, "ATTEMPTS", 0)
+    lake = copy_of(ITEMS, bucket, endpoint_url="http://127.0.0.1:9").lake
+    file = lake.store.uri("lake/t.parquet")
+    with (
+        pytest.raises(StoreUnavailable, match="reachable"),
+        store_errors("Reading"),
+        lake.session() as session,
+    ):
+        session.execute(f"FROM read_parquet('{file}')")
 
 
 def test_large_files_go_up_in_parts(

@@ -1,5 +1,6 @@
 """Connections to MariaDB: the session settings of every one, and what its errors mean."""
 
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from repl_pipelines.errors import (
     DeclarationError,
     GrantMissing,
     ReplicationError,
+    ServerNotTrusted,
     SourceUnavailable,
     StatementTimeout,
     TableChanged,
@@ -29,6 +31,8 @@ class Address:
 
     database: the one whose tables are named without a schema
     ca:       file of the authorities that may have signed the server's certificate; '' for no TLS
+    verify_identity: whether the certificate must be for `host`
+    cert, key: files with a certificate of our own, and its key
     """
 
     host: str
@@ -37,6 +41,9 @@ class Address:
     password: str = field(default="", repr=False)
     port: int = 3306
     ca: str = ""
+    verify_identity: bool = True
+    cert: str = ""
+    key: str = ""
 
     def __str__(self) -> str:
         """What may be shown."""
@@ -86,7 +93,8 @@ def session_settings(protection: Protection) -> Mapping[str, str | int]:
 def connect(address: Address, protection: Protection, name: str) -> Connection:
     """A connection in autocommit mode.
 
-    Raises SourceUnavailable, GrantMissing, DeclarationError naming the source and the remedy.
+    Raises SourceUnavailable, ServerNotTrusted, GrantMissing, DeclarationError naming the source
+    and the remedy.
     """
     settings = ", ".join(f"{k} = {literal(v)}" for k, v in session_settings(protection).items())
     try:
@@ -100,8 +108,12 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
             collation="utf8mb4_bin",
             autocommit=True,
             connect_timeout=15,
-            ssl_ca=address.ca or None,
             ssl_disabled=not address.ca,
+            ssl_ca=address.ca or None,
+            ssl_verify_cert=True,
+            ssl_verify_identity=address.verify_identity,
+            ssl_cert=address.cert or None,
+            ssl_key=address.key or None,
             init_command=f"SET {settings}",
         )
     except OtherServer as error:
@@ -111,17 +123,36 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
             "Name a MariaDB server. On MySQL snapshots, positions and the binary log are other ones"
             " that have not been written for: no copy of it could be promised to be exact.",
         ) from error
-    except pymysql.err.Error as error:
+    except (pymysql.err.Error, OSError) as error:
         code, text = _words(error)
+        if untrusted := _distrust(name, address, code, error):
+            raise untrusted from error
         if code in (ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR):
             raise GrantMissing(
                 f"Source {name!r} ({address}): {text}",
-                "Set user, password and database of its resource (the password as an EnvVar).",
+                "Set user, password and database of its resource (the password as an EnvVar), and"
+                " `ssl_ca` where the server demands TLS: it says no more than this then.",
             ) from error
         raise SourceUnavailable(
             f"Source {name!r} ({address}) cannot be reached: {text}",
             "Check host, port, bind-address and max_connections.",
         ) from error
+
+
+def _distrust(name: str, address: Address, code: int, error: Exception) -> ReplicationError | None:
+    """The error of ours if it was TLS that failed: a file of it, the server's certificate, ..."""
+    inner = getattr(error, "original_exception", None) or error
+    if code != CR.CR_SSL_CONNECTION_ERROR and not (
+        address.ca and isinstance(inner, ssl.SSLError | FileNotFoundError)
+    ):
+        return None
+    where = f"{address} ssl_ca={address.ca} ssl_cert={address.cert}"
+    return ServerNotTrusted(
+        f"Source {name!r} ({where}) is not to be trusted: {_words(inner)[1]}.",
+        "`ssl_ca` must name a file with the authority that signed the server's certificate, which"
+        " must be valid and made for `host` (`ssl_verify_identity`); the server must speak TLS"
+        " (ssl_cert and ssl_key of its settings) and, where it asks for one, accept `ssl_cert`.",
+    )
 
 
 def rows(connection: Connection, statement: str, *values: object) -> Sequence[Row]:

@@ -14,6 +14,7 @@ from repl_pipelines.errors import (
     StatementTimeout,
 )
 from repl_pipelines.proof.canonical import POSTGRES_SETTINGS
+from repl_pipelines.sources.postgres.trust import distrust
 
 Row = tuple[object, ...]
 Connection = psycopg.Connection[Row]
@@ -74,7 +75,10 @@ def session_dsn(
 
 
 def connect(dsn: str, name: str) -> Connection:
-    """A connection in autocommit mode, or SourceUnavailable naming the source and the remedy."""
+    """A connection in autocommit mode.
+
+    Raises SourceUnavailable, ServerNotTrusted, GrantMissing naming the source and the remedy.
+    """
     try:
         return psycopg.connect(dsn, autocommit=True)
     except psycopg.OperationalError as error:
@@ -85,6 +89,8 @@ def connect(dsn: str, name: str) -> Connection:
                 f"Source {name!r} ({where}) refused the password.",
                 "Set the user and password of its resource (an EnvVar) and try again.",
             ) from error
+        if untrusted := distrust(f"Source {name!r}", dsn, text):
+            raise untrusted from error
         if "does not exist" in text:
             raise GrantMissing(
                 f"Source {name!r} ({where}): {text}", "Correct the dbname or user of its resource."

@@ -18,6 +18,7 @@ from repl_pipelines.errors import (
 )
 from repl_pipelines.model.sql import literal
 from repl_pipelines.sources.postgres.connection import describe
+from repl_pipelines.sources.postgres.trust import distrust
 
 
 class Readers:
@@ -102,6 +103,8 @@ class Readers:
             connecting = said != str(error)  # it names the address with all that is secret in it
             text = " ".join(said.split())
             where = f"Source {self._name!r}, {doing}"
+            if connecting and (untrusted := distrust(where, self._dsn, server_words(text))):
+                raise untrusted from None
             if "permission denied" in text or "row-level security" in text:
                 raise GrantMissing(
                     f"{where}: {server_words(text)}.",

@@ -15,6 +15,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PGconn
 
 from repl_pipelines.errors import GrantMissing, SourceUnavailable, SyncInProgress
 from repl_pipelines.model.sql import literal, quote
+from repl_pipelines.sources.postgres.trust import distrust
 
 _DATA, _KEEPALIVE = ord("w"), ord("k")
 _UNDEFINED = b"42704"  # SQLSTATE undefined_object
@@ -36,7 +37,9 @@ class LogStream:
         conninfo = make_conninfo(dsn, replication="database")
         self._connection = PGconn.connect(conninfo.encode())
         if self._connection.status != ConnStatus.OK:
-            raise self._error("connecting for replication")
+            text = " ".join(self._connection.error_message.decode(errors="replace").split())
+            untrusted = distrust(f"Source {source!r}", dsn, text)
+            raise untrusted or self._error("connecting for replication")
         self.system = self._identify()
 
     def start(self, slot: str, publication: str, position: str) -> None:
