@@ -26,6 +26,7 @@ from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
+from repl_pipelines.sources.mariadb.packets import Rows
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from tests.conformance.source import SourceConformance
 
@@ -197,3 +198,39 @@ def test_another_kind_of_server_is_refused_before_anything_is_told_to_it(version
         assert isinstance(caught.value, DeclarationError)
         assert f"is not MariaDB 10.6 or newer: it says it is {version}." in caught.value.what
         assert told.result() == b""
+
+
+@pytest.mark.parametrize("block", [1, 2**20])
+def test_values_of_every_length_arrive(mariadb_database: Address, block: int) -> None:
+    """A length is written in one, three, four or nine bytes, a row of 16 MB in several packets."""
+    lengths = [None, 0, 1, 250, 251, 252, 65_535, 65_536, 9_000_000, 3, None]
+    whole = [
+        (b"%d" % i, None if n is None else bytes([65 + i]) * n, None if i % 3 else b"w" * (n or 0))
+        for i, n in enumerate(lengths, 1)
+    ]
+    execute(mariadb_database, "create table t (id int primary key, v longblob, w longblob)")
+    with closing(connect(mariadb_database, Protection(), "shop")) as connection:
+        for i, n in enumerate(lengths, 1):
+            w = "null" if i % 3 else f"repeat('w', {n or 0})"
+            v = "null" if n is None else f"repeat('{chr(65 + i)}', {n})"
+            rows(connection, f"insert into t values ({i}, {v}, {w})")
+        select = "select id, v, w from t order by id"
+        found: list[tuple[bytes, ...]] = []
+        for columns in connection.blocks(select, block):
+            found += zip(*(column.to_pylist() for column in columns), strict=True)
+        assert [tuple(map(len, filter(None, row))) for row in found] == [
+            tuple(map(len, filter(None, row))) for row in whole
+        ]
+        assert found == whole
+        abandoned = connection.blocks(select, block)
+        next(iter(abandoned))
+        abandoned.close()
+        assert rows(connection, "select count(*) from t") == ((len(lengths),),)
+
+
+def test_a_row_of_other_values_than_columns_is_not_taken() -> None:
+    arrived = Rows()
+    arrived.data += b"\x04\0\0\0\x01a\x01b" + b"\x06\0\0\x01\x01a\x01b\x01c"
+    assert arrived.find() == 4
+    with pytest.raises(pymysql.err.OperationalError, match="other values"):
+        arrived.take(2)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import pymysql
 from pymysql.constants import CR, ER
 
@@ -167,8 +168,7 @@ def texts(connection: Connection, statement: str) -> list[tuple[str | None, ...]
     """All rows of a statement over data, as the server wrote them. Raises Doubted."""
     found: list[tuple[str | None, ...]] = []
     for columns in connection.blocks(statement):
-        decoded = ([None if v is None else v.decode() for v in column] for column in columns)
-        found += zip(*decoded, strict=True)
+        found += zip(*(column.cast(pa.string()).to_pylist() for column in columns), strict=True)
     return found
 
 

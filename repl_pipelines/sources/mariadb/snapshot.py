@@ -220,7 +220,7 @@ def _batches(
     schema = _schema(table)
     try:
         for block in connection.blocks(query):
-            arrays = [pa.array(c, f.type) for c, f in zip(block, schema, strict=True)]
+            arrays = [c.cast(f.type) for c, f in zip(block, schema, strict=True)]
             _check_fit(table, arrays[-1])
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
     except BaseException as error:
