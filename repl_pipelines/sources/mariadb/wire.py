@@ -5,7 +5,7 @@ packets of MariaDB's text protocol become Arrow columns, without an object for a
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pymysql
@@ -47,7 +47,7 @@ class Connection(pymysql.Connection):
         if not found or (int(found[1]), int(found[2])) < _OLDEST:
             raise OtherServer(0, self.server_version)
 
-    def blocks(self, statement: str, size: int = _BLOCK) -> Iterator[Sequence[Any]]:
+    def blocks(self, statement: str, size: int = _BLOCK) -> Generator[Sequence[Any]]:
         """Some rows at a time: Arrow arrays of bytes, one a column; texts as the session has them.
 
         Raises PyMySQL's errors, and Doubted. To be exhausted or closed before the next statement.
