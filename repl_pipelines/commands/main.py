@@ -11,6 +11,9 @@ from repl_pipelines.commands.exits import MEANINGS
 
 # A command is the object of its own name, in the module of its own name.
 COMMANDS = {
+    "sync": "Bring lake and replicas to one new snapshot of the source.",
+    "prove": "Prove lake and replicas equal to the source, at one position.",
+    "repair": "Heal what differs, and nothing else; --dry-run says what that would be.",
     "status": "What is proven, since when, how late it is, and what to do next.",
     "evidence": "Verify records of proofs offline, or export a span of them.",
 }

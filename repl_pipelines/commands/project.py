@@ -32,6 +32,17 @@ def in_project(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def some_tables(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --table of a command that can do with some of the tables."""
+    return click.option(
+        "--table",
+        "tables",
+        multiple=True,
+        metavar="TABLE",
+        help="Only this table, or those that the pattern means; can be given several times.",
+    )(function)
+
+
 @dataclass(frozen=True)
 class Declared:
     """One replication of the project; each of its ends is put together when it is asked for.

@@ -23,6 +23,19 @@ class Progress:
     total: int = 0
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        """One line for a person: how far, how fast, how long still."""
+        text = f"{self.table}: {self.step}"
+        if not self.rows:
+            return text
+        text += f", {self.rows:,}" + (f" of about {self.total:,}" if self.total else "") + " rows"
+        if self.seconds < 1:
+            return text
+        speed = self.rows / self.seconds
+        text += f", {speed:,.0f}/s"
+        left = max(self.total - self.rows, 0) / speed
+        return text + (f", about {left:,.0f} s left" if left >= 1 else "")
+
 
 Report = Callable[[Progress], None]
 

@@ -12,7 +12,6 @@ from dagster.components.core.component_tree import ComponentTreeException
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.table import Mode, Table, TableName
-from repl_pipelines.orchestration.engine import progress_text
 from repl_pipelines.orchestration.names import Names
 from repl_pipelines.sync.report import Progress
 from tests.orchestration.conftest import YAML
@@ -203,4 +202,4 @@ def test_names_that_collide_are_both_named(one: Table, other: Table) -> None:
     ],
 )
 def test_progress_reads_like_a_sentence(progress: Progress, text: str) -> None:
-    assert progress_text(progress) == text
+    assert str(progress) == text
