@@ -11,9 +11,12 @@ from repl_pipelines.commands.exits import MEANINGS
 
 # A command is the object of its own name, in the module of its own name.
 COMMANDS = {
+    "doctor": "Look at all that a replication depends on; each finding comes with its fix.",
     "sync": "Bring lake and replicas to one new snapshot of the source.",
     "prove": "Prove lake and replicas equal to the source, at one position.",
     "repair": "Heal what differs, and nothing else; --dry-run says what that would be.",
+    "history": "The syncs of a table, or every version of one of its rows.",
+    "as-of": "A table as it was at a position or a time.",
     "status": "What is proven, since when, how late it is, and what to do next.",
     "evidence": "Verify records of proofs offline, or export a span of them.",
 }

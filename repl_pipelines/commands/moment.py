@@ -1,5 +1,6 @@
-"""Times as they are written on a command line."""
+"""Times and positions as they are written on a command line."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,4 +26,21 @@ class Time(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+class Moment(click.ParamType[datetime | int]):
+    """A time, or a position as an integer or as PostgreSQL's log sequence number."""
+
+    name = "moment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | int:
+        if isinstance(value, int) or re.fullmatch(r"\d{9,}", value):
+            return int(value)
+        if lsn := re.fullmatch(r"([0-9A-Fa-f]+)/([0-9A-Fa-f]+)", value):
+            high, low = (int(part, 16) for part in lsn.groups())
+            return (high << 32) + low
+        return TIME.convert(value, param, ctx)
+
+
 TIME = Time()
+MOMENT = Moment()

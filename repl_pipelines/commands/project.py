@@ -12,6 +12,7 @@ import click
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.table import Table
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sync.engine import Replication as Engine
@@ -95,6 +96,17 @@ def declared(project: Path, name: str) -> Declared:
             return Declared(component)
     names = ", ".join(sorted(component.source for component in found)) or "none"
     raise DeclarationError(f"There is no replication {name!r} here.", f"There is: {names}.")
+
+
+def one_table(engine: Engine, name: str) -> Table:
+    """The table with this name, as the source has it now. Raises DeclarationError."""
+    names = engine.named([name])
+    if names is None or len(names) > 1:
+        raise DeclarationError(f"{name!r} means several tables.", "Name one of them.")
+    survey = engine.source.survey(engine.declarations)
+    if names[0] in survey.problems:
+        raise survey.problems[names[0]]
+    return next(table for table in survey.tables if table.name == names[0])
 
 
 def _entered(project: Path) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.diagnosis import Diagnosis
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Table, TableName
@@ -62,6 +63,10 @@ class Replica(Protocol):
 
     name: str
     kind: str
+
+    def diagnose(self, tables: Sequence[Table]) -> Sequence[Diagnosis]:
+        """Look at what these tables will need here, and change nothing; raises nothing."""
+        ...
 
     def sync_number(self) -> int:
         """The sync the replica stands at; 0 for an empty one."""

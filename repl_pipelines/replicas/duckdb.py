@@ -8,7 +8,7 @@ Tables have no primary key: DuckDB would keep its index in memory and write ever
 while deleting by key is one hash join over the key columns.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from repl_pipelines import duck
 from repl_pipelines.errors import DeclarationError, ReplicaUnavailable
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.diagnosis import Diagnosis, examined, well
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
@@ -26,6 +27,7 @@ from repl_pipelines.proof.relation import ALL, Relation, duckdb_relation
 from repl_pipelines.replicas import duckdb_merge
 from repl_pipelines.replicas.contract import Applied, Correction, View
 from repl_pipelines.replicas.corrections import held
+from repl_pipelines.replicas.duckdb_diagnosis import diagnose
 from repl_pipelines.replicas.duckdb_files import ReplicaFiles
 from repl_pipelines.replicas.duckdb_spare import discard, open_copy, open_spare
 from repl_pipelines.replicas.duckdb_state import CATALOG, STATE_SCHEMA, read_state, write_state
@@ -60,6 +62,15 @@ class DuckDBReplica:
                 f"{self.name!r} cannot name a DuckDB replica.", "Use a name without dot and slash."
             )
         self.files = ReplicaFiles(Path(self.directory), self.name)
+
+    def diagnose(self, tables: Sequence[Table]) -> Sequence[Diagnosis]:
+        def look() -> Iterator[Diagnosis]:
+            self.check(tables)
+            yield from diagnose(self.files.directory, sum(table.bytes for table in tables))
+            sync = self.sync_number()
+            yield well("state", f"it stands at sync {sync}" if sync else "it is empty yet")
+
+        return examined("files", look)
 
     def sync_number(self) -> int:
         with self._reader() as session:

@@ -5,7 +5,7 @@ a crash leaves nothing. Then one transaction merges every table and writes the s
 the rows of before until it commits and are blocked only where a table's shape has changed.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ import psycopg
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.diagnosis import Diagnosis, examined, well
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
@@ -21,6 +22,7 @@ from repl_pipelines.proof.relation import ALL, Relation
 from repl_pipelines.replicas.contract import Applied, Correction, View
 from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.news import News, State, Way
+from repl_pipelines.replicas.postgres_diagnosis import diagnose
 from repl_pipelines.replicas.postgres_merge import Merge, qualified, shape
 from repl_pipelines.replicas.postgres_rows import correct, relation
 from repl_pipelines.replicas.postgres_session import Connection, connect, lock, locked
@@ -41,6 +43,16 @@ class PostgresReplica:
     patience: float = 60.0
 
     kind = "postgres"
+
+    def diagnose(self, tables: Sequence[Table]) -> Sequence[Diagnosis]:
+        def look() -> Iterator[Diagnosis]:
+            self.check(tables)
+            with self._connect() as connection:
+                yield from diagnose(connection, self.name)
+                sync = read_state(connection, self.replication, self.name).sync
+                yield well("state", f"it stands at sync {sync}" if sync else "it is empty yet")
+
+        return examined("connection", look)
 
     def sync_number(self) -> int:
         with self._connect() as connection:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.coverage import Axis
+from repl_pipelines.model.diagnosis import Diagnosis
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Piece, Selection
@@ -184,6 +185,10 @@ class Source(Protocol):
         One table's problem (TableNotFound, ColumnNotFound, CursorUnusable, GrantMissing,
         DeclarationError) does not hide the others. Raises SourceUnavailable.
         """
+        ...
+
+    def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
+        """Look at all that a replication depends on here, and change nothing; raises nothing."""
         ...
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:

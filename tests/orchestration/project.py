@@ -86,6 +86,13 @@ class Project:
     def declare(self, yaml: str) -> None:
         self.yaml.write_text(yaml.replace("CONNECTIONS", f"{self.name}.connections:CONNECTIONS"))
 
+    def source_as(self, user: str) -> None:
+        """From now on the source is read as this user."""
+        module = self.root / self.name / "connections.py"
+        owner = conninfo_to_dict(self.source)["user"]
+        module.write_text(module.read_text().replace(f"user={owner!r}", f"user={user!r}", 1))
+        sys.modules.pop(f"{self.name}.connections", None)
+
     def unplug_source(self) -> None:
         """Nothing listens where the source was."""
         module = self.root / self.name / "connections.py"

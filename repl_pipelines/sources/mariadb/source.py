@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 import pymysql
 
 from repl_pipelines import duck
+from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources.contract import LogStatus, Measured, Survey
-from repl_pipelines.sources.mariadb import catalog, open_transactions
+from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -49,6 +50,16 @@ class MariadbSource:
         """See `sources.contract.Source`."""
         with self.connection() as connection, self._errors("reading the catalog"):
             return catalog.survey(connection, self.name, self.address.database, declarations)
+
+    def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
+        """See `sources.contract.Source`."""
+
+        def look() -> Iterator[Diagnosis]:
+            survey = self.survey(declarations)
+            with self.connection() as connection, self._errors("looking at the server"):
+                yield from diagnosis.diagnose(connection, survey, self.protection)
+
+        return examined("connection", look)
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""

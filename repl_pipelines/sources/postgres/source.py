@@ -11,11 +11,12 @@ from pathlib import Path
 import psycopg
 
 from repl_pipelines import duck
+from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources.concealment import HashKey
 from repl_pipelines.sources.contract import Changes, LogStatus, Survey
-from repl_pipelines.sources.postgres import catalog, horizon
+from repl_pipelines.sources.postgres import catalog, diagnosis, horizon
 from repl_pipelines.sources.postgres.connection import (
     Connection,
     Protection,
@@ -76,6 +77,23 @@ class PostgresSource:
         """See `sources.contract.Source`."""
         with self._connection("survey") as connection, self._errors("reading the catalog"):
             return catalog.survey(connection, self.name, declarations, self._hash_key)
+
+    def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
+        """See `sources.contract.Source`."""
+
+        def look() -> Iterator[Diagnosis]:
+            survey = self.survey(declarations)
+            with self._connection("diagnose") as connection, self._errors("looking at the server"):
+                yield from diagnosis.diagnose(connection, self.name, survey, self.protection)
+            if self._standby:
+                yield from self._diagnosed_standby(self._standby)
+
+        return examined("connection", look)
+
+    def _diagnosed_standby(self, address: str) -> Iterator[Diagnosis]:
+        dsn = session_dsn(address, self.protection, f"repl_pipelines {self.name} diagnose")
+        with closing(connect(dsn, self.name)) as connection, self._errors("asking the standby"):
+            yield diagnosis.standby(connection)
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""

@@ -126,7 +126,8 @@ def ensure_slot(connection: Connection, source: str, name: str) -> None:
         connection.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
     except psycopg.errors.InsufficientPrivilege as error:
         raise GrantMissing(
-            f"Source {source!r}: the role may not create replication slots.", _grant(connection)
+            f"Source {source!r}: the role may not create replication slots.",
+            replication_grant(connection),
         ) from error
     except psycopg.errors.ConfigurationLimitExceeded as error:
         raise DeclarationError(
@@ -152,12 +153,10 @@ def ensure_publication(
     connection: Connection, source: str, name: str, tables: Sequence[Table]
 ) -> dict[TableName, ReplicationError]:
     """Publish the tables; why that is not possible, for those it concerns."""
-    oids = [int(table.identity) for table in tables]
-    covered = {str(oid) for (oid,) in connection.execute(_COVERED, [name, oids])}
-    missing = [table for table in tables if table.identity not in covered]
+    missing = unpublished(connection, name, tables)
     row = connection.execute(_PUBLISHES, [name]).fetchone()
     if missing:
-        sql = _publish_sql(name, missing, exists=row is not None)
+        sql = publish_sql(name, missing, exists=row is not None)
         try:
             connection.execute(sql.encode())
         except psycopg.errors.InsufficientPrivilege as error:
@@ -176,7 +175,14 @@ def ensure_publication(
             f"ALTER PUBLICATION {quote(name)} SET (publish = 'insert, update, delete, truncate');",
         )
         return {table.name: problem for table in tables}
-    return _filtered(connection, name, tables)
+    return filtered(connection, name, tables)
+
+
+def unpublished(connection: Connection, name: str, tables: Sequence[Table]) -> list[Table]:
+    """Those that the publication does not cover."""
+    oids = [int(table.identity) for table in tables]
+    covered = {str(oid) for (oid,) in connection.execute(_COVERED, [name, oids])}
+    return [table for table in tables if table.identity not in covered]
 
 
 def settle(connection: Connection) -> bool:
@@ -214,9 +220,10 @@ def _snapshot(connection: Connection) -> tuple[int, int]:
     return int(str(row[0])), int(str(row[1]))
 
 
-def _filtered(
+def filtered(
     connection: Connection, name: str, tables: Sequence[Table]
 ) -> dict[TableName, ReplicationError]:
+    """Tables of which the publication leaves rows or columns out."""
     if connection.info.server_version < 150000:
         return {}
     found = {TableName(str(s), str(t)) for s, t in connection.execute(_FILTERED, [name])}
@@ -230,7 +237,8 @@ def _filtered(
     }
 
 
-def _publish_sql(name: str, tables: Sequence[Table], *, exists: bool) -> str:
+def publish_sql(name: str, tables: Sequence[Table], *, exists: bool) -> str:
+    """What publishes the tables. exists: the publication does."""
     names = ", ".join(f"{quote(t.name.schema)}.{quote(t.name.name)}" for t in tables)
     if exists:
         return f"ALTER PUBLICATION {quote(name)} ADD TABLE {names};"
@@ -255,6 +263,7 @@ def check_server(connection: Connection, source: str) -> None:
         )
 
 
-def _grant(connection: Connection) -> str:
+def replication_grant(connection: Connection) -> str:
+    """What lets the role have slots."""
     row = connection.execute("select quote_ident(current_user)").fetchone() or ("?",)
     return f"ALTER ROLE {row[0]} REPLICATION;"

@@ -1,0 +1,94 @@
+"""What of a MariaDB server a replication depends on, looked at without changing anything."""
+
+import time
+from collections.abc import Iterator
+
+from repl_pipelines.model.diagnosis import Diagnosis, advice, clock, fault, well
+from repl_pipelines.model.table import Mode
+from repl_pipelines.sources.contract import Survey
+from repl_pipelines.sources.diagnosis import diagnosed
+from repl_pipelines.sources.mariadb import values
+from repl_pipelines.sources.mariadb.connection import Connection, Protection, rows
+
+_SERVER = "select version(), @@global.read_only, unix_timestamp(now(6)), current_user()"
+_FREE = """
+select @@max_connections - (select variable_value from information_schema.global_status
+  where variable_name = 'THREADS_CONNECTED'), @@max_user_connections
+"""
+# Of the user itself and of the roles that it has taken on.
+_RIGHTS = "select distinct privilege_type from information_schema.user_privileges"
+_SNAPSHOT = {"RELOAD": "a snapshot that several sessions share"}
+_CURSOR = {"PROCESS": "mode cursor, which looks at open transactions"}
+_LOG = {
+    "BINLOG MONITOR": "mode log, which asks where the binary log is",
+    "REPLICATION SLAVE": "mode log, which reads the binary log",
+}
+_KEPT = "select @@global.binlog_expire_logs_seconds"
+DAY = 86_400
+
+
+def diagnose(connection: Connection, survey: Survey, protection: Protection) -> Iterator[Diagnosis]:
+    """A look at the server, the user's rights, and the tables."""
+    before = time.time()
+    [(version, read_only, at, user)] = rows(connection, _SERVER)
+    ours = (before + time.time()) / 2
+    kind = ", read-only" if int(read_only) else ""
+    yield well("server", f"MariaDB {version}{kind}; the user is {user}")
+    yield clock(float(at) - ours)
+    yield _connections(connection, protection)
+    modes = {table.mode for table in survey.tables}
+    yield from _rights(connection, user, modes)
+    if Mode.LOG in modes:
+        [(kept,)] = rows(connection, _KEPT)
+        if 0 < int(kept) < DAY:
+            yield advice(
+                "mode log",
+                f"The server keeps its binary log for {int(kept):,} seconds: after a longer pause"
+                " the tables are compared.",
+                f"SET GLOBAL binlog_expire_logs_seconds = {3 * DAY};",
+            )
+        else:
+            yield well("mode log", "the binary log tells rows whole, and is kept long enough")
+    yield from diagnosed(survey, values.misfit)
+
+
+def _connections(connection: Connection, protection: Protection) -> Diagnosis:
+    [(free, limit)] = rows(connection, _FREE)
+    needed = protection.workers + 2
+    if 0 < int(limit) < needed:
+        return fault(
+            "connections",
+            f"A user may have {limit} at once; a sync has up to {needed}.",
+            "Raise max_user_connections, or set fewer `workers` of the source.",
+        )
+    if int(free) < needed:
+        return advice(
+            "connections",
+            f"{int(free)} are free now; a sync has up to {needed}.",
+            "Raise max_connections, or set fewer `workers` of the source.",
+        )
+    return well("connections", f"{int(free)} are free; a sync has up to {needed}")
+
+
+def _rights(connection: Connection, user: str, modes: set[Mode]) -> Iterator[Diagnosis]:
+    name, _, host = user.rpartition("@")
+    account = f"'{name}'@'{host}'"
+    had = {str(right) for (right,) in rows(connection, _RIGHTS)}
+    wanted = dict(_SNAPSHOT)
+    wanted |= _CURSOR if Mode.CURSOR in modes else {}
+    wanted |= _LOG if Mode.LOG in modes else {}
+    for right, use in wanted.items():
+        if right in had:
+            yield well("grants", f"{right}, for {use}")
+        else:
+            yield fault("grants", f"{right} is lacking: {use}.", _grant(right, account))
+    if "BINLOG ADMIN" not in had:
+        yield advice(
+            "grants",
+            "BINLOG ADMIN is lacking: DDL on a table waits until a sync that has read it ends.",
+            _grant("BINLOG ADMIN", account),
+        )
+
+
+def _grant(right: str, account: str) -> str:
+    return f"GRANT {right} ON *.* TO {account};"
