@@ -18,6 +18,10 @@ help: ## List what can be made
 demo: setup ## Run the demo; ONCE=1 stops after the first proven sync, SOURCE=mariadb
 	@exec $(BIN)/python -m repl_pipelines.demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(SOURCE),--source $(SOURCE))
 
+.PHONY: serve
+serve: setup ## Serve assets/ as a deployment would: PostgreSQL, code server, webserver, daemon
+	@exec $(BIN)/python -m repl_pipelines.demo.serve
+
 .PHONY: test
 test: setup lint types ## Lint, check the types and run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)

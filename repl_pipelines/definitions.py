@@ -4,6 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from repl_pipelines.orchestration import executor
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
@@ -14,7 +16,6 @@ def defs() -> dg.Definitions:
         dg.load_from_defs_folder(path_within_project=Path(resources.__file__)),
         dg.Definitions(
             resources=resources.RESOURCES,
-            # a process for each step costs more than most steps
-            executor=dg.in_process_executor,
+            executor=executor.chosen(),
         ),
     )

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
 from repl_pipelines.model.table import Declaration, TableName
-from repl_pipelines.orchestration import checks, state_page
+from repl_pipelines.orchestration import checks, executor, state_page
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.metadata import share_metadata
@@ -58,7 +58,7 @@ def repair_job(plan: Plan) -> dg.JobDefinition:
         name=plan.repair_job,
         description=f"Proves every copy of `{plan.name}`, heals the rows that differ, and proves"
         " again. A dry run says what it would do.",
-        executor_def=dg.in_process_executor,
+        executor_def=executor.chosen(),
     )
     def job() -> None:
         repairs()

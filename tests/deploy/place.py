@@ -1,0 +1,206 @@
+"""A deployment of a small shop: a project of its own, served by `repl_pipelines.demo.serve`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict
+
+from repl_pipelines.demo.processes import LOOPBACK, Process, free_ports
+from tests.servers import Bucket
+
+ROOT = Path(__file__).parents[2]
+
+YAML = """\
+type: repl_pipelines.Replication
+attributes:
+  source: shop
+  replicas: [duckdb, postgres]
+  tables:
+    - countries
+    - {name: orders, cursor: updated_at}
+    - name: events
+      partition: {column: at, unit: day, start: "2026-11-01"}
+  schedule: null
+  validation: null
+  backfill: {type: multi_run, max_partitions_per_run: 1}
+"""
+
+RESOURCES = """\
+import dagster as dg
+from repl_pipelines import DuckDBReplica, PostgresReplica, PostgresSource, S3Lake
+from repl_pipelines.sources.postgres.connection import Protection
+from repl_pipelines.sources.postgres.source import PostgresSource as Engine
+
+class SmallPieces(PostgresSource):
+    "Cuts a table of a megabyte as others are cut of a terabyte."
+
+    def source(self, name):
+        dsn = f"host={{self.host}} port={{self.port}} dbname={{self.dbname}} user={{self.user}}"
+        return Engine(name, f"{{dsn}} password={{self.password}}", Protection(chunk=8 * 8192))
+
+RESOURCES = {{
+    "shop": SmallPieces({source}, password=dg.EnvVar("TEST_PASSWORD")),
+    "lake": S3Lake({lake}, secret_key=dg.EnvVar("TEST_SECRET_KEY")),
+    "duckdb": DuckDBReplica(directory={directory!r}),
+    "postgres": PostgresReplica({replica}, password=dg.EnvVar("TEST_REPLICA_PASSWORD")),
+}}
+"""
+
+
+LAUNCH = """
+mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+BACKFILL = """
+mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+
+LOADED = """
+{ workspaceOrError { ... on Workspace { locationEntries {
+    loadStatus updatedTimestamp locationOrLoadError { __typename } } } } }
+"""
+
+
+class Deployment:
+    """project: the folder that is served; serve: the supervisor, while it runs."""
+
+    def __init__(self, project: Path, source: str, replica: str, bucket: Bucket) -> None:
+        self.project = project
+        self.home = project / "var" / "serve" / "dagster"
+        self.serve: Process | None = None
+        secrets = {
+            "TEST_PASSWORD": conninfo_to_dict(source)["password"],
+            "TEST_REPLICA_PASSWORD": conninfo_to_dict(replica)["password"],
+            "TEST_SECRET_KEY": bucket.secret_key,
+        }
+        path = os.pathsep.join([str(project), str(ROOT)])
+        self.environment = {**os.environ, **secrets, "PYTHONPATH": path, "NO_COLOR": "1"}
+        shutil.copytree(ROOT / "deploy", project / "deploy")
+        settings = project / "deploy" / "dagster.yaml"
+        patient = "poll_interval_seconds: 30"
+        assert patient in settings.read_text()
+        settings.write_text(settings.read_text().replace(patient, "poll_interval_seconds: 2"))
+        # Of no use yet: steps are done by the runs, until there are workers.
+        self.executor = project / "executor.yaml"
+        self.executor.write_text("executor: dagster.in_process_executor\nexecution: {config: {}}\n")
+        [self.broker] = free_ports(1)  # Redis, once it is started
+        self.environment |= {
+            "REPL_PIPELINES_EXECUTOR": str(self.executor),
+            "CELERY_BROKER": f"redis://{LOOPBACK}:{self.broker}/0",
+            "CELERY_BACKEND": f"redis://{LOOPBACK}:{self.broker}/1",
+        }
+        shutil.copy(ROOT / "pyproject.toml", project)
+        (project / "assets" / "shop").mkdir(parents=True)
+        (project / "assets" / "__init__.py").touch()
+        (project / "assets" / "shop" / "defs.yaml").write_text(YAML)
+        (project / "resources").mkdir()
+        lake = {
+            "bucket": bucket.name,
+            "endpoint_url": bucket.endpoint_url,
+            "access_key": bucket.access_key,
+        }
+        (project / "resources" / "__init__.py").write_text(
+            RESOURCES.format(
+                source=_keywords(_address(source)),
+                replica=_keywords(_address(replica)),
+                lake=_keywords(lake),
+                directory=str(project / "replica"),
+            )
+        )
+
+    def start(self) -> Process:
+        command = [sys.executable, "-m", "repl_pipelines.demo.serve", "--project", self.project]
+        log = self.project / "serve.log"
+        self.serve = Process(command, log, env=self.environment, cwd=self.project)
+        return self.serve
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{(self.home / 'ports').read_text().split()[0]}"
+
+    def restart_code(self) -> None:
+        """Kill the code server, whose definitions are then loaded anew; wait until they are."""
+        before = self.child("dagster api grpc")
+        seen = self._server()
+        os.killpg(before, signal.SIGKILL)
+        while self._server() in {seen, ""}:
+            time.sleep(0.5)
+
+    def _server(self) -> str:
+        """The time of the webserver's last loading of the definitions; '' while it has none."""
+        [entry] = self._ask(LOADED)["workspaceOrError"]["locationEntries"]
+        loaded = entry["locationOrLoadError"] or {}
+        good = entry["loadStatus"] == "LOADED" and loaded["__typename"] == "RepositoryLocation"
+        return str(entry["updatedTimestamp"]) if good else ""
+
+    def worker(self, name: str) -> Process:
+        """A Celery worker that does one step at a time."""
+        program = Path(sys.executable).parent / "dagster-celery"
+        options = ("-A", "dagster_celery.app", "-n", name, "-y", self.executor)
+        command = [program, "worker", "start", *options, "--", "--concurrency", "1"]
+        log = self.project / f"{name}.log"
+        return Process(command, log, env=self.environment | self.storage(), cwd=self.project)
+
+    def storage(self) -> dict[str, str]:
+        """Where the instance's storage is, as deploy/dagster.yaml reads it."""
+        kept = self.home.parent / "postgres"
+        return {
+            "DAGSTER_HOME": str(self.home),
+            "DAGSTER_PG_HOST": LOOPBACK,
+            "DAGSTER_PG_PORT": (kept / "port").read_text().strip(),
+            "DAGSTER_PG_USERNAME": "postgres",
+            "DAGSTER_PG_PASSWORD": (kept / "superuser.password").read_text(),
+            "DAGSTER_PG_DB": "dagster",
+        }
+
+    def child(self, words: str) -> int:
+        """The number of the supervisor's process whose command has these words."""
+        command = ["pgrep", "-P", str(self.serve.pid), "-f", words]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(found.stdout)
+
+    def launch(self, job: str) -> str:
+        """Launch a job as the UI does; the run's id."""
+        selector = {
+            "repositoryLocationName": "repl_pipelines",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        answer = self._ask(LAUNCH, params={"selector": selector, "runConfigData": {}})
+        return answer["launchRun"]["run"]["runId"]
+
+    def backfill(self, keys: Sequence[str], partitions: Sequence[str]) -> str:
+        """Launch a backfill as the UI does; its id."""
+        assets = [{"path": key.split("/")} for key in keys]
+        params = {"assetSelection": assets, "partitionNames": [*partitions], "fromFailure": False}
+        return self._ask(BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
+
+    def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(  # noqa: S310 - our own
+            f"{self.url}/graphql", body, {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=300) as reply:  # noqa: S310
+            answer = json.load(reply)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+
+def _address(dsn: str) -> dict[str, Any]:
+    parts = conninfo_to_dict(dsn)
+    known = {k: parts[k] for k in ("host", "dbname", "user") if k in parts}
+    return known | {"port": int(parts["port"])}
+
+
+def _keywords(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
