@@ -7,6 +7,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as Job,
 )
 
+from repl_pipelines.orchestration import executor
+from repl_pipelines.orchestration.load import load_job
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.orchestration.repair import repair_job
@@ -25,26 +27,21 @@ _UNDER_WAY = [
 def jobs_and_schedules(
     plan: Plan, sync_cron: str | None, validation_cron: str | None
 ) -> dg.Definitions:
-    """`<name>_sync` and `<name>_validate`, each on its cadence; `<name>_repair` by hand."""
-    copies = [key for layer in plan.names.copies for key in _layer(plan, layer)]
+    """`<name>_sync` and `<name>_validate`, each on its cadence; the others by hand."""
     sync = _job(
         f"{plan.name}_sync",
-        copies,
+        plan.every_copy,
         f"One snapshot of all tables of `{plan.name}`, to the lake and to every replica.",
     )
     validate = _job(
         f"{plan.name}_validate",
-        _layer(plan, VALIDATION),
+        [*(plan.key(VALIDATION, t.name) for t in plan.plain), plan.names.whole(VALIDATION)],
         f"Proves every copy of `{plan.name}` equal to the source, or shows the differences.",
     )
     wanted = ((sync, sync_cron), (validate, validation_cron))
-    schedules = [_schedule(job, cron) for job, cron in wanted if cron]
-    return dg.Definitions(jobs=[sync, validate, repair_job(plan)], schedules=schedules)
-
-
-def _layer(plan: Plan, layer: str) -> list[dg.AssetKey]:
-    """What stands for a whole layer in a run without partitions."""
-    return [*(plan.key(layer, table.name) for table in plan.plain), plan.names.whole(layer)]
+    schedules = [_schedule(job, cron, plan.load_job) for job, cron in wanted if cron]
+    by_hand = [load_job(plan), repair_job(plan)]
+    return dg.Definitions(jobs=[sync, validate, *by_hand], schedules=schedules)
 
 
 def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> Job:
@@ -53,18 +50,18 @@ def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> Job:
         selection=dg.AssetSelection.assets(*keys),
         description=description,
         tags=_TAGS,
-        # a process for each step costs more than the step
-        executor_def=dg.in_process_executor,
+        executor_def=executor.chosen(),
     )
 
 
-def _schedule(job: Job, cron: str) -> dg.ScheduleDefinition:
+def _schedule(job: Job, cron: str, load: str) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        """A run that takes longer than the cadence is not run over."""
-        filters = dg.RunsFilter(job_name=job.name, statuses=_UNDER_WAY)
-        running = context.instance.get_runs(filters, limit=1)
-        if running:
-            return dg.SkipReason(f"Run {running[0].run_id} of {job.name} is still under way.")
+        """A run that takes longer than the cadence is not run over; nor is a first copy."""
+        for name in (job.name, load):
+            filters = dg.RunsFilter(job_name=name, statuses=_UNDER_WAY)
+            running = context.instance.get_runs(filters, limit=1)
+            if running:
+                return dg.SkipReason(f"Run {running[0].run_id} of {name} is still under way.")
         return dg.RunRequest()
 
     return dg.ScheduleDefinition(

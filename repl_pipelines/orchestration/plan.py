@@ -43,6 +43,19 @@ class Plan:
     def repair_job(self) -> str:
         return f"{self.name}_repair"
 
+    @property
+    def load_job(self) -> str:
+        return f"{self.name}_load"
+
+    @property
+    def every_copy(self) -> list[dg.AssetKey]:
+        """What a sync of all tables brings up to date, as it is selected without partitions."""
+        return [
+            key
+            for layer in self.names.copies
+            for key in (*(self.key(layer, t.name) for t in self.plain), self.names.whole(layer))
+        ]
+
     @cached_property
     def plain(self) -> tuple[Table, ...]:
         """Tables whose assets have no partitions."""

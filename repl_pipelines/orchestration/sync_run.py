@@ -34,11 +34,18 @@ class SyncRun:
     Partitions are reported one by one as events: one result would count for every partition.
     """
 
-    def __init__(self, plan: Plan, context: dg.AssetExecutionContext) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        context: dg.AssetExecutionContext | dg.OpExecutionContext,
+        selected: Collection[dg.AssetKey] | None = None,
+    ) -> None:
+        """selected: what an op brings up to date, which has no selection of its own."""
         self.plan = plan
         self.context = context
         self.run = context.run.run_id
-        self.selected = frozenset(context.selected_asset_keys)
+        self.selected = frozenset(context.selected_asset_keys if selected is None else selected)
+        self.checks = context.selected_asset_check_keys if selected is None else ()
         self.outcome = Outcome(context)
         self.gone: set[TableName] = set()  # known tables that the source does not have any more
         self.standing: Standing | None = None  # once it is known
@@ -230,7 +237,7 @@ class SyncRun:
 
     def _log(self) -> Results:
         """Whatever became of the sync: a log that grows does so while syncs fail."""
-        if any(check.name == checks.LOG for check in self.context.selected_asset_check_keys):
+        if any(check.name == checks.LOG for check in self.checks):
             try:
                 yield checks.result(checks.log(self.plan, self.engine.source.watch_log()))
             except ReplicationError as error:
@@ -238,7 +245,7 @@ class SyncRun:
 
     def _lags(self) -> Results:
         """Late copies are told of also when nothing could be synced."""
-        wanted = [c for c in self.context.selected_asset_check_keys if c.name == checks.LAG]
+        wanted = [c for c in self.checks if c.name == checks.LAG]
         if not wanted:
             return
         try:

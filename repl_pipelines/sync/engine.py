@@ -19,7 +19,7 @@ from repl_pipelines.errors import (
 )
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
-from repl_pipelines.model.selection import Everything, Range
+from repl_pipelines.model.selection import Everything, Piece, Range
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.replicas.contract import Applied, Replica
 from repl_pipelines.scratch import sweep
@@ -29,6 +29,7 @@ from repl_pipelines.sync.compare import compare
 from repl_pipelines.sync.findings import keep
 from repl_pipelines.sync.fresh import Fresh
 from repl_pipelines.sync.hold import LAKE, Scope
+from repl_pipelines.sync.load import keep_piece, missing_pieces
 from repl_pipelines.sync.prove import Verdict, prove
 from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, repair
 from repl_pipelines.sync.report import Report, SyncReport
@@ -126,6 +127,17 @@ class Replication:
             free = [t for t in chosen if t not in busy]
             logged = [t for t in survey.tables if t.mode is Mode.LOG]
             return SyncRun(self._means, request, free, logged, failed).run()
+
+    def pieces(self) -> Mapping[TableName, Sequence[Piece]]:
+        """What large tables without a copy consist of; others may `keep` them before the sync."""
+        return missing_pieces(self._means, self.source.survey(self.declarations).tables)
+
+    def keep(self, table: TableName, piece: Piece) -> None:
+        """Read one piece to the lake, for the next sync of the table to go on with."""
+        tables = {one.name: one for one in self.source.survey(self.declarations).tables}
+        if table not in tables:
+            raise _gone(table)
+        keep_piece(self._means, tables[table], piece)
 
     def apply(
         self, replica: str, run: str = "", known: Sequence[Table] = ()
@@ -280,6 +292,6 @@ class Replication:
 
 def _gone(table: TableName) -> TableNotFound:
     return TableNotFound(
-        f"{table} is not in the source any more, or no longer declared: it cannot be proven.",
+        f"{table} is not in the source any more, or no longer declared.",
         "Its copies stay as they are; look the source's tables up again if that is meant.",
     )

@@ -33,7 +33,7 @@ def copy_table(work: Work) -> list[Entry]:
     work.anew = True
     batch = Batch(_adopt(work, kept))
     for piece in missing:
-        batch.files += _read(work, pending, piece)
+        batch.files += read_piece(work, pending, piece)
     try:
         with work.lake.reading():
             source = _settle(work, batch, resumed=bool(kept))
@@ -57,7 +57,8 @@ def _adopt(work: Work, kept: Sequence[Kept]) -> list[LakeFile]:
     return files
 
 
-def _read(work: Work, pending: Pending, piece: Piece) -> list[LakeFile]:
+def read_piece(work: Work, pending: Pending, piece: Piece) -> list[LakeFile]:
+    """Copy a piece to the lake, and keep it for this sync or a later one."""
     before = Counter(work.misfits)
     files = work.read_to_lake(piece)
     pending.keep(Kept(piece.name, files, work.misfits - before))

@@ -132,3 +132,31 @@ def test_what_is_new_is_proven_and_not_healed(
     assert isinstance(error, NotProven)
     assert bench.lake.journal.heads() == {}
     assert bench.store.keys(NOTES) == []
+
+
+def test_pieces_that_others_have_read_are_one_copy(bench: Bench) -> None:
+    bench.protection = Protection(chunk=4 * 8192)
+    bench.sql(
+        "create table orders (id bigint primary key, note text)",
+        f"insert into orders select g, repeat('x', 200) from generate_series(1, {ROWS}) g",
+        "create table small (id bigint primary key)",
+    )
+    names = [Declaration("orders", mode=Mode.LOG), Declaration("small")]
+    replication = bench.replication(*names)
+    [(table, pieces)] = replication.pieces().items()
+    assert len(pieces) == 8
+    for i, piece in enumerate(pieces[1:]):  # each in a snapshot of its own
+        bench.sql(TOUCHED[i % len(TOUCHED)] if i < len(TOUCHED) else "select 1")
+        bench.replication(*names).keep(table, piece)
+    replication.keep(table, pieces[1])  # by two at once
+    assert [*replication.pieces().values()] == [[pieces[0]]]
+    before = kept(bench)
+
+    report = replication.sync()
+    assert report.failed == {}
+    bench.assert_equal(replication)
+    files = {file.path for file in bench.lake.table(table).files()}
+    assert len(before & files) > 5 * len(files - before) > 0  # one piece, and what was healed
+    assert replication.pieces() == {}
+    replication.keep(table, pieces[0])  # it came too late: nothing is to be done
+    assert kept(bench) == set()
