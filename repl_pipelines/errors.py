@@ -24,6 +24,7 @@ ReplicationError
     ├── LakeDamaged             a file or commit the lake needs is missing or unreadable
     ├── HistoryGap              the lake cannot say what a table was at a moment
     ├── RepairRefused           a repair would change more of a table than it may
+    ├── ErasureRefused          rows to be erased are still there, or would not be gone everywhere
     └── NotProven               a copy differs from its source before it was published
 """
 
@@ -32,13 +33,15 @@ class ReplicationError(Exception):
     """Base of all errors of the engine.
 
     `what` names the fault and the table, column and key it concerns (never a protected value),
-    `remedy` the action that ends it.
+    `remedy` the action that ends it, `lasting` what a record that is never altered may say of it:
+    nothing of any row, not its key either.
     """
 
-    def __init__(self, what: str, remedy: str = "") -> None:
+    def __init__(self, what: str, remedy: str = "", *, lasting: str = "") -> None:
         self.what = what
         self.remedy = remedy
         super().__init__(f"{what} {remedy}".strip())
+        self.lasting = lasting or str(self)
 
 
 class TransientError(ReplicationError):
@@ -131,6 +134,10 @@ class HistoryGap(TerminalError):
 
 class RepairRefused(TerminalError):
     """A repair would change a larger share of a table than it may; nothing was changed."""
+
+
+class ErasureRefused(TerminalError):
+    """Rows that are to be erased are still in the source, or cannot be removed everywhere."""
 
 
 class NotProven(TerminalError):

@@ -34,6 +34,19 @@ POINTS = (
 )
 
 
+# Those of an erasure, which begins with a sync.
+ERASING = (
+    "erase.synced",
+    "erase.begun",  # a record says so
+    "erase.folded",  # a table's newest files do not hold the rows any more
+    "erase.journalled",  # the journal says that its past is gone
+    "erase.emptied",  # older files are gone
+    "erase.rewritten",  # a DuckDB replica's new file is there, and not published yet
+    "erase.forgotten",  # after each replica
+    "erase.blanked",  # of the differences that were found nothing tells of a row
+)
+
+
 class Crash(BaseException):
     """Raised at a failpoint; not an Exception, so that no handler mistakes it for an error."""
 

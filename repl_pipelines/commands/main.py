@@ -18,6 +18,7 @@ COMMANDS = {
     "history": "The syncs of a table, or every version of one of its rows.",
     "as-of": "A table as it was at a position or a time.",
     "status": "What is proven, since when, how late it is, and what to do next.",
+    "erase": "Leave nothing of rows that the source has deleted, whatever kept them.",
     "evidence": "Verify records of proofs offline, or export a span of them.",
 }
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())

@@ -15,7 +15,7 @@ from repl_pipelines.errors import HistoryGap
 from repl_pipelines.lake.journal import Published
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.table import RETENTION
-from repl_pipelines.model.entry import Entry
+from repl_pipelines.model.entry import ERASED, Entry
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Mode, Table
 
@@ -32,7 +32,7 @@ class History:
 
     @classmethod
     def read(cls, lake: Lake, table: Table) -> "History":
-        return cls(lake, table, lake.journal.of_table(table.name))
+        return cls(lake, table, _since_erasure(lake.journal.of_table(table.name)))
 
     def as_of(self, moment: Moment) -> str:
         """SELECT of the rows as they were after the last commit up to `moment`.
@@ -43,7 +43,8 @@ class History:
         until = [entry for entry in entries if _moment(entry, moment) <= moment]
         if not until:
             raise HistoryGap(
-                f"{self.table.name}: the lake knows nothing of {moment}: its journal begins later.",
+                f"{self.table.name}: the lake knows nothing of {moment}: its journal begins later,"
+                " or rows were erased since.",
                 "Ask for a later moment.",
             )
         if self.table.mode is not Mode.LOG:
@@ -144,6 +145,12 @@ class History:
                     f"{self.table.name} had other columns at {entry.position.at}.",
                     f"Read version {entry.version} of its Delta table.",
                 )
+
+
+def _since_erasure(entries: Sequence[Published]) -> Sequence[Published]:
+    """Files of before the last one are gone, and with them the past of all rows."""
+    erased = [place for place, one in enumerate(entries) if one.entry.cause == ERASED]
+    return entries[erased[-1] :] if erased else entries
 
 
 def _logs(entries: Sequence[Entry], mode: Mode) -> list[list[Entry]]:

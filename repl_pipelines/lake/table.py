@@ -21,6 +21,7 @@ from repl_pipelines.lake.log import Log
 from repl_pipelines.lake.pending import Pending
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
+from repl_pipelines.lake.versions import forget_versions
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import Table, TableName
 
@@ -179,6 +180,28 @@ class LakeTable:
             return None
         fold = Fold(self._log, table, self._session, directory)
         return fold.run(handle, self.upload, policy)
+
+    @property
+    def version(self) -> int:
+        """The newest Delta version; -1 without one."""
+        handle = self._log.open()
+        return -1 if handle is None else handle.version()
+
+    def stored(self) -> list[str]:
+        """Addresses of all data files below the table's folder, named by a commit or not."""
+        return list(map(self._store.uri, self._store.keys(f"{self._log.location}/_rp_layer=")))
+
+    def forget_past(self) -> None:
+        """Delete every file that the newest version does not need.
+
+        Older versions cannot be read any more; the log of what they were stays.
+        """
+        self.pending(0, "").forget()
+        self.vacuum(retention=timedelta(0))
+
+    def forget_deleted(self) -> None:
+        """Delete what a versioned bucket keeps of files that were deleted."""
+        forget_versions(self._store, f"{self._log.location}/_rp_layer=")
 
     def vacuum(self, *, retention: timedelta = RETENTION, keep: Sequence[int] = ()) -> int:
         """Delete files that no version younger than `retention` needs, nor one in `keep`."""

@@ -20,6 +20,7 @@ class Action(StrEnum):
 
 
 COMPARED = "compared"  # the log did not lead from the copy to the snapshot
+ERASED = "erased"  # rows were removed from the past, which begins anew here
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Entry:
     shape:     `Table.fingerprint` the rows were written under
     misfits:   values that became NULL by policy, per column, as JSON
     reconciled: rows of `changed` that the mode had not seen and the proof found
-    cause:     why it was made, where it is not the ordinary course: 'repair', or COMPARED
+    cause:     why it was made, where it is not the ordinary course: 'repair', COMPARED, ERASED
     """
 
     table: TableName

@@ -87,9 +87,13 @@ class Buckets:
 
 @dataclass(frozen=True)
 class Keys:
-    """Rows with these keys; each key one text per key column, as the source writes values."""
+    """Rows with these keys; each key one text per key column, as the source writes values.
+
+    columns: others by which rows are told; none: those of the table's key
+    """
 
     keys: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from repl_pipelines.orchestration import executor
+from repl_pipelines.orchestration.erase import erase_job
 from repl_pipelines.orchestration.load import load_job
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.plan import Plan
@@ -40,7 +41,7 @@ def jobs_and_schedules(
     )
     wanted = ((sync, sync_cron), (validate, validation_cron))
     schedules = [_schedule(job, cron, plan.load_job) for job, cron in wanted if cron]
-    by_hand = [load_job(plan), repair_job(plan)]
+    by_hand = [load_job(plan), repair_job(plan), erase_job(plan)]
     return dg.Definitions(jobs=[sync, validate, *by_hand], schedules=schedules)
 
 

@@ -56,6 +56,10 @@ class Plan:
             for key in (*(self.key(layer, t.name) for t in self.plain), self.names.whole(layer))
         ]
 
+    @property
+    def erase_job(self) -> str:
+        return f"{self.name}_erase"
+
     @cached_property
     def plain(self) -> tuple[Table, ...]:
         """Tables whose assets have no partitions."""

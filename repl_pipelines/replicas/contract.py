@@ -88,6 +88,13 @@ class Replica(Protocol):
         """
         ...
 
+    def forget(self, tables: Sequence[Table]) -> None:
+        """Leave nothing of rows that these tables no longer have, where the replica lies.
+
+        Repeating it is harmless. Raises ReplicaUnavailable where somebody still sees such rows.
+        """
+        ...
+
     def view(self) -> AbstractContextManager[View]:
         """Look at the replica while others may move it forward; sees no half of a sync."""
         ...

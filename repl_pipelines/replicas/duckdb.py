@@ -29,6 +29,7 @@ from repl_pipelines.replicas.contract import Applied, Correction, View
 from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.duckdb_diagnosis import diagnose
 from repl_pipelines.replicas.duckdb_files import ReplicaFiles
+from repl_pipelines.replicas.duckdb_rewrite import rewrite
 from repl_pipelines.replicas.duckdb_spare import discard, open_copy, open_spare
 from repl_pipelines.replicas.duckdb_state import CATALOG, STATE_SCHEMA, read_state, write_state
 from repl_pipelines.replicas.news import Held, News, State, Step, Way
@@ -118,6 +119,17 @@ class DuckDBReplica:
             for path in self.files.unpublished():  # the next sync must not go on from a damaged one
                 self.files.discard(path)
             return changed
+
+    def forget(self, tables: Sequence[Table]) -> None:
+        """See `replicas.contract.Replica`; who still has an old file open keeps it until then."""
+        with (
+            self.files.lock(self.patience),
+            closing(duck.connect()) as session,
+            _translated(self.files.link),
+        ):
+            widest = max((len(table.columns) for table in tables), default=0)
+            session.execute(f"SET memory_limit = '{max(384, 2 * widest)}MiB'")
+            rewrite(session, self.files)
 
     @contextmanager
     def view(self) -> Generator[View]:

@@ -24,6 +24,7 @@ from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.news import News, State, Way
 from repl_pipelines.replicas.postgres_diagnosis import diagnose
 from repl_pipelines.replicas.postgres_merge import Merge, qualified, shape
+from repl_pipelines.replicas.postgres_rewrite import rewrite
 from repl_pipelines.replicas.postgres_rows import correct, relation
 from repl_pipelines.replicas.postgres_session import Connection, connect, lock, locked
 from repl_pipelines.replicas.postgres_stage import fill, stage_rows
@@ -95,6 +96,14 @@ class PostgresReplica:
                 record = Record(table.name, shape(table), rows)
                 write_state(connection, self.replication, state, run, [record])
         return changed
+
+    def forget(self, tables: Sequence[Table]) -> None:
+        with self._connect() as connection:
+            lock(connection, self.name)
+            state = read_state(connection, self.replication, self.name)
+            for table in tables:
+                if table.name in state.tables:
+                    rewrite(connection, table.name, self.name, self.patience)
 
     @contextmanager
     def view(self) -> Generator[View]:

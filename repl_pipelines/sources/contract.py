@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from repl_pipelines.errors import ReplicationError
+from repl_pipelines.model.column import Column
 from repl_pipelines.model.coverage import Axis
 from repl_pipelines.model.diagnosis import Diagnosis
 from repl_pipelines.model.figures import Figures
@@ -193,6 +194,10 @@ class Source(Protocol):
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """The tables of `survey`; raises its first problem."""
+        ...
+
+    def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:
+        """What the copies hold for these values of a column, given as the source writes them."""
         ...
 
     def claim(self, names: Sequence[str], run: str) -> AbstractContextManager[frozenset[str]]:

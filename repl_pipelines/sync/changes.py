@@ -54,7 +54,7 @@ def sync_cursor(work: Work, *, measure: bool) -> list[Entry]:
     batch = Batch()
     since = Since(whole.horizon)
     rows = work.read(since)
-    batch.changed = _append(work, batch, rows, ghosts="false")
+    batch.changed = _append(work, batch, rows, ghosts=work.gone)
     if source:
         return reconcile(work, batch, horizon, source)
     _prove_written(work, batch, since, rows)

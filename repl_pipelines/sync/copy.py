@@ -24,6 +24,7 @@ def check_key(work: Work) -> None:
                 f"{table.name}: the declared key ({', '.join(table.key)}) is not unique or holds"
                 f" NULL: {key}.",
                 "Declare a key that identifies a row, or (not in mode cursor) `key: []` for none.",
+                lasting=f"{table.name}: the declared key ({', '.join(table.key)}) is not unique.",
             )
 
 

@@ -26,6 +26,8 @@ from repl_pipelines.scratch import sweep
 from repl_pipelines.sources.contract import Snapshot, Source
 from repl_pipelines.sync import evidence
 from repl_pipelines.sync.compare import compare
+from repl_pipelines.sync.erase import ErasureReport, erase
+from repl_pipelines.sync.erase import Means as Erasing
 from repl_pipelines.sync.findings import keep
 from repl_pipelines.sync.fresh import Fresh
 from repl_pipelines.sync.hold import LAKE, Scope
@@ -35,6 +37,7 @@ from repl_pipelines.sync.repair import CAUSE, LakeOrder, Order, RepairReport, re
 from repl_pipelines.sync.report import Report, SyncReport
 from repl_pipelines.sync.run import Means, Request, SyncRun
 from repl_pipelines.sync.snapshots import Hold
+from repl_pipelines.sync.subject import Subject, Wanted
 
 
 class Replication:
@@ -209,6 +212,34 @@ class Replication:
         again = partial(self._prove, scope, fresh=False)
         known = found if found and self._recorded(everything) else None
         return repair(order, (lambda: known) if known else fresh, sync, again)
+
+    def erase(self, rows: Wanted, run: str = "") -> ErasureReport:
+        """Leave nothing of these rows in any copy or its past; see `sync.erase`.
+
+        rows: by table, each row as columns and their values, written as the source shows them
+
+        The source must have deleted them before. May be killed anywhere, and run again.
+        """
+        tables = self.source.survey(self.declarations).tables
+        subject = Subject.of(self.source, tables, rows)
+        names = {rows.table.name for rows in subject.rows}
+
+        def sync(
+            gone: Mapping[TableName, str], partitions: Mapping[TableName, Collection[str]]
+        ) -> SyncReport:
+            request = Request(() if partitions else names, partitions, {}, run, measure=False)
+            return self._sync(replace(request, gone=gone))
+
+        scope = self._scope(names, {}, run)
+        means = Erasing(
+            self.source,
+            self.lake,
+            self.replicas,
+            run,
+            sync,
+            partial(self._prove, scope, fresh=False),
+        )
+        return erase(means, subject)
 
     def _recorded(self, tables: Collection[TableName]) -> bool:
         """Whether the lake has the figures to prove these again by: not if it was in shares."""

@@ -28,20 +28,38 @@ def record(
         plain.setdefault(proof.table, []).append(_proof(proof))
     for gap in gaps:
         plain.setdefault(gap.table, []).append(_gap(gap))
-    software = f"repl_pipelines {version('repl-pipelines')}"
     return {
         table: lake.evidence(table).append(
-            {
-                **coverage.get(table, {}),
-                "source": lake.source,
-                "schema": table.schema,
-                "table": table.name,
-                "run": run,
-                "software": software,
-                "proofs": own,
-            }
+            {**coverage.get(table, {}), **_about(lake, table, run), "proofs": own}
         )
         for table, own in plain.items()
+    }
+
+
+def record_erasure(
+    lake: Lake, run: str, subject: str, rows: Mapping[TableName, int | None], *, done: bool
+) -> None:
+    """Record in each table's chain that rows are being erased, or were: how many, and not whose.
+
+    subject: a digest that only its receipt explains; rows: versions of rows that the lake held
+    """
+    heads = lake.journal.newest()
+    for table, count in rows.items():
+        head = heads.get((table, None))
+        erasure = {"subject": subject, "rows": count, "tables": len(rows), "done": done}
+        if head:
+            at = json.loads(head.entry.position.to_json())
+            erasure |= {"sync": head.sync, "position": at}
+        lake.evidence(table).append({**_about(lake, table, run), "erasure": erasure})
+
+
+def _about(lake: Lake, table: TableName, run: str) -> dict[str, Any]:
+    return {
+        "source": lake.source,
+        "schema": table.schema,
+        "table": table.name,
+        "run": run,
+        "software": f"repl_pipelines {version('repl-pipelines')}",
     }
 
 
@@ -62,13 +80,13 @@ def _proof(proof: Proof) -> Mapping[str, Any]:
 
 
 def _gap(gap: Uncompared) -> Mapping[str, Any]:
-    """A comparison that could not be made; errors name no protected value."""
+    """A comparison that could not be made; of a row the record says nothing, not its key either."""
     return {
         "copy": gap.copy,
         "partition": gap.partition,
         "verdict": Told.NOT_COMPARED,
         "error": type(gap.error).__name__,
-        "reason": str(gap.error),
+        "reason": gap.error.lasting,
     }
 
 

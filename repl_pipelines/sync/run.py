@@ -50,6 +50,7 @@ class Request:
     """What one sync was asked for: tables (None: all), partitions, and what to copy again.
 
     cause: why, for the journal; hold: keeps claim and snapshot; mend: tables to repair
+    gone:  conditions on rows that are known not to be in the source any more
     """
 
     tables: Collection[TableName] | None
@@ -60,6 +61,7 @@ class Request:
     hold: Hold | None = None
     cause: str = ""
     mend: Mapping[TableName, Mend] = field(default_factory=dict[TableName, Mend])
+    gone: Mapping[TableName, str] = field(default_factory=dict[TableName, str])
 
     def opened(
         self, snapshot: AbstractContextManager[Snapshot]
@@ -238,6 +240,7 @@ class SyncRun:
                 self.means.progress,
                 cause=self.request.cause,
                 mend=self.request.mend.get(table.name),
+                gone=self.request.gone.get(table.name, "false"),
             )
             check_key(work)
             entries = self._by_mode(work, changes)

@@ -60,6 +60,7 @@ class Work:
     """One table in one sync.
 
     cause: why, where it is not the ordinary course; anew: the copy is replaced as a whole
+    gone:  a condition on the copy's rows: these are known not to be in the source any more
     cost:  of what was asked of the source for a proof alone
     """
 
@@ -73,6 +74,7 @@ class Work:
     cause: str = ""
     mend: Mend | None = None
     anew: bool = False
+    gone: str = "false"
     cost: Cost | None = None
     misfits: Counter[str] = field(default_factory=Counter[str])
     rows: int = 0

@@ -47,11 +47,23 @@ def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Pro
     assert project.check("validation/shop/orders", "equal_postgres") == "SUCCEEDED"
     assert project.check("validation/shop/events", "equal_postgres", "2026-11-02") == "SUCCEEDED"
     assert project.job("shop_validate").success
+
+    keys = project.root / "keys.json"
+    keys.write_text('{"countries": [{"name": "\u00d6sterreich"}], "orders": [{"id": 7260543198}]}')
+    erase = {"ops": {"shop_erasures": {"config": {"keys_file": str(keys)}}}}
+    result = project.job("shop_erase", run_config=erase)
+    assert "The source still has such rows" in failure(result)
+    project.sql("delete from countries where name like '%sterreich'")
+    result = project.job("shop_erase", run_config=erase)
+    assert result.success, failure(result)
+    receipt = (project.root / "keys.json.receipt").read_text()
     storage = project.instance.event_log_storage
     runs = project.instance.get_run_ids()
     kept = "".join(dg.serialize_value(e) for run in runs for e in storage.get_logs_for_run(run))
     assert "public.countries" in kept
-    assert not [word for word in ("sterreich", "Belgi\\u00eb", HASH_KEY) if word in kept]
+    assert not [
+        word for word in ("sterreich", "Belgi\\u00eb", "4711", receipt, HASH_KEY) if word in kept
+    ]
     assert project.sql("select max(length(name)) from countries", dsn=project.replica) == [(64,)]
     assert project.sql("select distinct kind from events", dsn=project.replica) == [("***",)]
 

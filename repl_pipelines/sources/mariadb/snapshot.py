@@ -240,6 +240,8 @@ def _check_fit(table: Table, misfits: Any) -> None:
         f" in {column.lake_type}.",
         "Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
         f" the rows: SELECT * FROM {table.name} WHERE {_shown(values.misfit(column))};",
+        lasting=f"{table.name}, column {column.name!r}: a value has no place in"
+        f" {column.lake_type}.",
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 import pymysql
 
 from repl_pipelines import duck
+from repl_pipelines.model.column import Column
 from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
@@ -67,6 +68,10 @@ class MariadbSource:
         for problem in survey.problems.values():
             raise problem
         return list(survey.tables)
+
+    def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """See `sources.contract.Source`."""
+        return list(texts)
 
     @contextmanager
     def claim(self, names: Sequence[str], run: str) -> Iterator[frozenset[str]]:  # noqa: ARG002

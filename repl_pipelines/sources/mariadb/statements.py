@@ -99,8 +99,8 @@ class Statements:
                 return f"({_at_least(column, lower)} AND {below})"
             case Buckets():
                 return self._buckets(selection)
-            case Keys(keys):
-                return self._among(keys)
+            case Keys():
+                return self._among(selection)
             case Piece(name):
                 return Stretch.parse(name).sql(self.table)
 
@@ -128,11 +128,12 @@ class Statements:
             conditions.append(f"{name} >= {constant(column, span.lower)}")
         return f"({' AND '.join(conditions) or 'true'})"
 
-    def _among(self, keys: Sequence[Sequence[str]]) -> str:
+    def _among(self, chosen: Keys) -> str:
         """By the index, and then byte for byte: to a collation several keys are one."""
+        keys = chosen.keys
         if not keys:
             return "false"
-        columns = [self.table.column(name) for name in self.table.key]
+        columns = [self.table.column(name) for name in chosen.columns or self.table.key]
         wanted = ", ".join(
             f"({', '.join(constant(c, v) for c, v in zip(columns, key, strict=True))})"
             for key in keys

@@ -11,10 +11,11 @@ from pathlib import Path
 import psycopg
 
 from repl_pipelines import duck
+from repl_pipelines.model.column import Column
 from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.sources.concealment import HashKey
+from repl_pipelines.sources.concealment import HashKey, concealed
 from repl_pipelines.sources.contract import Changes, LogStatus, Survey
 from repl_pipelines.sources.postgres import catalog, diagnosis, horizon
 from repl_pipelines.sources.postgres.connection import (
@@ -101,6 +102,11 @@ class PostgresSource:
         for problem in survey.problems.values():
             raise problem
         return list(survey.tables)
+
+    def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:
+        """See `sources.contract.Source`."""
+        found = concealed(column, texts, self._hash_key) if column.concealed else texts
+        return [str(text) for text in found]
 
     @contextmanager
     def claim(self, names: Sequence[str], run: str) -> Iterator[frozenset[str]]:

@@ -94,8 +94,8 @@ class Statements:
                 return f"({_at_least(column, lower)} AND {above if upper else 'true'})"
             case Buckets():
                 return self._buckets(selection)
-            case Keys(keys):
-                return self._among(keys)
+            case Keys():
+                return self._among(selection)
             case Piece(name):
                 return Chunk.parse(name).sql
 
@@ -110,15 +110,18 @@ class Statements:
             conditions.append(f"{self._bucket(selection.of)} IN ({wanted})")
         return " AND ".join(conditions) or "true"
 
-    def _among(self, keys: Sequence[Sequence[str]]) -> str:
+    def _among(self, chosen: Keys) -> str:
         """An index serves it: the planner knows the length of constant arrays."""
-        columns = [self.table.column(name) for name in self.table.key]
+        columns = [self.table.column(name) for name in chosen.columns or self.table.key]
+        values = zip(*chosen.keys, strict=True)
         arrays = [
-            f"ARRAY[{', '.join(map(literal, values))}]::{_compared_as(column)}[]"
-            for column, values in zip(columns, zip(*keys, strict=True), strict=bool(keys))
+            f"ARRAY[{', '.join(map(literal, own))}]::{_compared_as(column)}[]"
+            for column, own in zip(columns, values, strict=bool(chosen.keys))
         ]
+        if not chosen.keys:
+            return "false"
         names = ", ".join(read_expression(c) if c.concealed else quote(c.name) for c in columns)
-        return f"({names}) IN (SELECT * FROM unnest({', '.join(arrays)}))" if keys else "false"
+        return f"({names}) IN (SELECT * FROM unnest({', '.join(arrays)}))"
 
     @property
     def _dialect(self) -> str:

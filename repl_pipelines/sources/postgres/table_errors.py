@@ -45,6 +45,8 @@ class TableErrors:
                 "Set the column's policy to `text` (kept exactly) or `null` (counted), or correct"
                 f" the rows: SELECT * FROM {statements.relation(self._table)}"
                 f" WHERE {misfit(column)};",
+                lasting=f"{self._table.name}, column {column.name!r}: a value has no place in"
+                f" {column.lake_type}.",
             ) from cause
         if "does not exist" in text or "could not open relation" in text:
             raise unchanged.changed(self._table, words) from cause
@@ -52,6 +54,7 @@ class TableErrors:
             raise ValueNotRepresentable(
                 f"{self._table.name} holds text that is not valid UTF-8: {words}.",
                 "Correct the rows; a database in SQL_ASCII does not check what is written to it.",
+                lasting=f"{self._table.name} holds text that is not valid UTF-8.",
             ) from cause
         if isinstance(error, duckdb.IOException) and _DISK.search(text):
             raise TerminalError(
@@ -66,6 +69,7 @@ class TableErrors:
         raise TerminalError(
             f"{self._table.name} could not be read: {words if protected else text[:300]}",
             "Nothing of it was published.",
+            lasting=f"{self._table.name} could not be read: {_without_values(text)}",
         ) from cause
 
 
