@@ -32,13 +32,14 @@ class Policy(StrEnum):
     TEXT = "text"  # the whole column is kept as text, where every value fits
     NULL = "null"  # the value becomes NULL, and is counted
     HASH = "hash"  # a keyed hash of the value, equal for equal values
+    ENCRYPT = "encrypt"  # a cipher that whoever has the key can turn back, equal for equal values
     MASK = "mask"  # MASKED for every value
     DROP = "drop"  # the column is left out
 
     @property
     def conceals(self) -> bool:
         """Whether only something in a value's place leaves the source."""
-        return self in (Policy.HASH, Policy.MASK)
+        return self in (Policy.HASH, Policy.ENCRYPT, Policy.MASK)
 
     @property
     def protects(self) -> bool:
@@ -88,7 +89,8 @@ class Column:
                  date timestamp timestamp_ntz
     duckdb_type: type in a DuckDB replica, where it may be richer than in the lake (UUID, TIME)
     postgres_type: type in a PostgreSQL replica
-    key_id:      under policy `hash`, which key it is: values of two keys do not mix
+    cipher:      under policy `encrypt`, the source's function that encrypts, as SQL names it
+    key_id:      under policies `hash` and `encrypt`, which key it is: values of two do not mix
     """
 
     name: str
@@ -102,6 +104,7 @@ class Column:
     policy: Policy = Policy.FAIL
     comment: str = ""
     key_id: str = ""
+    cipher: str = ""
 
     @property
     def concealed(self) -> bool:

@@ -85,6 +85,7 @@ class PostgresSource(SourceResource):
         "source's disk filled; the copies then heal by comparison. Default: never.",
     )
     hash_key: str = Field(default="", description=_KEY)
+    encrypt_key: str = Field(default="", description=_KEY.replace("`hash`", "`encrypt`"))
     standby_host: str | None = Field(
         default=None,
         description="A streaming standby of the same server; validations of tables in mode log "
@@ -127,7 +128,8 @@ class PostgresSource(SourceResource):
             where = {"host": self.standby_host, "port": self.standby_port}
             standby = make_conninfo(_dsn(self), **where)
         limits = Limits(memory=self.memory_mb * 2**20)
-        return Engine(name, _dsn(self), protection, limits, standby, hash_key=self.hash_key)
+        keys = {"hash_key": self.hash_key, "encrypt_key": self.encrypt_key}
+        return Engine(name, _dsn(self), protection, limits, standby, **keys)
 
 
 class MariaDBSource(SourceResource):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psycopg
@@ -27,31 +29,39 @@ from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration, Mode, TableName, TimePartition
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
-from repl_pipelines.sources.concealment import HashKey
-from repl_pipelines.sources.postgres import types
+from repl_pipelines.sources.concealment import CipherKey, HashKey, Secrets
 from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.source import PostgresSource
+from repl_pipelines.sources.postgres.types import key_settings
 from repl_pipelines.sync.engine import Replication
 from repl_pipelines.sync.report import SyncReport
 from tests.sync.canaries import Canaries
 from tests.sync.conftest import Bench
 
 KEY, OTHER_KEY = "the key that these tests hash with", "another one, after a change"
-PERSON, PHONE, DOC, PICTURE, NOTE = (
+CIPHER_KEY = "the key that these tests encrypt with"
+PERSON, PHONE, DOC, PICTURE, NOTE, IBAN = (
     "Canary Finch",
     7260543198,
     "cnryInJson",
     "cnryBytes",
     "cnryNote",
+    "cnryIbän",
 )
-CANARIES = (PERSON, str(PHONE), DOC, PICTURE, NOTE, KEY, OTHER_KEY)
+CANARIES = (PERSON, str(PHONE), DOC, PICTURE, NOTE, IBAN, KEY, OTHER_KEY, CIPHER_KEY)
 COLUMNS = (
     "person text, phone bigint, doc jsonb, picture bytea, side_note name,"
-    " at timestamptz default now(), plain text"
+    " at timestamptz default now(), plain text, iban varchar(40)"
 )
 # By exact name, by pattern and by type.
 GENERAL = Policies(
-    {"ph*": Policy.FAIL, "person": Policy.HASH, "phone": Policy.HASH, "*_note": Policy.MASK},
+    {
+        "ph*": Policy.FAIL,
+        "person": Policy.HASH,
+        "phone": Policy.HASH,
+        "*_note": Policy.MASK,
+        "iban": Policy.ENCRYPT,
+    },
     {"bytea": Policy.DROP, "json*": Policy.MASK},
 )
 
@@ -61,9 +71,17 @@ def hashed(value: object, key: str = KEY) -> str:
     return hmac.new(key.encode(), str(value).encode(), hashlib.sha256).hexdigest()
 
 
-def pads(key: str) -> tuple[str, str]:
+def parts(key: str) -> tuple[str, ...]:
     """All of a key that sessions have."""
-    return HashKey(key.encode()).pads()
+    return (*HashKey(key.encode()).pads(), *key_settings(Secrets.of("", encrypt_key=key)).values())
+
+
+def recipe(name: str) -> Callable[..., Any]:
+    """A function of the page that tells how to decrypt."""
+    page = (Path(__file__).parents[2] / "docs" / "protection.md").read_text()
+    known: dict[str, Any] = {}
+    exec("import hmac" + page.split("```python\nimport hmac")[1].split("```")[0], known)  # noqa: S102 - our own page
+    return known[name]
 
 
 def values(n: int) -> str:
@@ -71,7 +89,7 @@ def values(n: int) -> str:
     doc = f"jsonb_build_object('who', '{DOC}{n}', 'wide', repeat(md5('{n}'), 200))"
     return (
         f"'{PERSON} {n}', {PHONE * 10 + n}, {doc}, '{PICTURE}{n}'::bytea, '{NOTE}{n}',"
-        f" '2026-11-0{1 + n % 3}', 'plain {n}'"
+        f" '2026-11-0{1 + n % 3}', 'plain {n}', '{IBAN}{'x' * n * 5}'"
     )
 
 
@@ -86,7 +104,9 @@ class Place:
 
     def replication(self, *declarations: Declaration, key: str = KEY) -> Replication:
         bench = self.bench
-        source = PostgresSource("shop", bench.dsn, bench.protection, hash_key=key)
+        source = PostgresSource(
+            "shop", bench.dsn, bench.protection, hash_key=key, encrypt_key=CIPHER_KEY
+        )
         declared = [replace(one, general=GENERAL) for one in declarations or MODES]
         return Replication("shop", source, bench.lake, bench.replicas, declared)
 
@@ -104,12 +124,16 @@ class Place:
     def rows(self, name: str) -> list[tuple]:
         """(person, phone, plain) of all three copies, which are one; the others are masked."""
         query = (
-            f"select person, phone, doc, side_note, plain from public.{name} order by plain, phone"
+            "select person, phone, doc, side_note, plain, iban"
+            f" from public.{name} order by plain, phone"
         )
         with psycopg.connect(self.replica) as connection:
             rows = connection.execute(query.encode()).fetchall()
         with duckdb.connect(self.duck / "duck.duckdb", read_only=True) as session:
             assert session.execute(query).fetchall() == rows
+            read = recipe("readable")(session, CIPHER_KEY)
+            ibans = read.execute(f"select plain, decrypt(iban) from public.{name}").fetchall()
+        assert all(iban == IBAN + "x" * int(plain.split()[1]) * 5 for plain, iban in ibans), ibans
         with self.bench.lake.session() as session:
             copy = self.bench.lake.table(TableName("public", name))
             [table] = [t for t in self.replication().tables() if t.name.name == name]
@@ -117,7 +141,7 @@ class Place:
             assert session.execute(lake).fetchall() == rows
             assert "picture" not in [c.name for c in table.columns]
         assert {row[2:4] for row in rows} == {("***", "***")}
-        return [(person, phone, plain) for person, phone, _, _, plain in rows]
+        return [(person, phone, plain) for person, phone, _, _, plain, _ in rows]
 
 
 KEYED = ("people", "members")  # by a column that is hashed
@@ -136,6 +160,7 @@ def place(bench: Bench, tmp_path: Path, replica_database: str) -> Place:
         DuckDBReplica("duck", tmp_path / "duck", "shop"),
         PostgresReplica("pg", replica_database, "shop"),
     ]
+    bench.sql("create schema apart", "create extension pgcrypto schema apart")
     for declaration in MODES:
         name = declaration.name
         keyed = "" if name in ("bag", *KEYED) else "id int primary key, "
@@ -217,7 +242,8 @@ def test_no_protected_value_leaves_the_source_in_any_mode(
     canaries.assert_none()
     statements = (postgres.directory / "postgres.log").read_text()
     assert "current_setting" in statements
-    keys = Canaries(*(text for key in (KEY, OTHER_KEY) for text in (key, *pads(key))))
+    known = (KEY, OTHER_KEY, CIPHER_KEY)
+    keys = Canaries(*(text for key in known for text in (key, *parts(key))))
     keys.look("the source's log of statements", statements)
     keys.assert_none()
 
@@ -271,15 +297,30 @@ def test_refusals_name_the_column_and_never_a_value(bench: Bench) -> None:
     # A table of its own, whose column has no key to be hashed with.
     survey = PostgresSource("shop", bench.dsn).survey([declared("twice", PERSON_KEY)])
     assert "`hash_key`" in str(survey.problems[TableName("public", "twice")])
+    # A database without pgcrypto, or with somebody else's function in its place.
+    source = PostgresSource("shop", bench.dsn, encrypt_key=CIPHER_KEY)
+    encrypted = [declared("twice", {"price": Policy.ENCRYPT})]
+    for statement in (
+        "select",
+        (
+            "create function encrypt_iv(bytea, bytea, bytea, text) returns bytea language sql"
+            " as 'select $1'"
+        ),
+    ):
+        bench.sql(statement)
+        problem = source.survey(encrypted).problems[TableName("public", "twice")]
+        assert "CREATE EXTENSION pgcrypto" in str(problem)
+    with pytest.raises(DeclarationError, match="is its encrypt_key"):
+        PostgresSource("shop", bench.dsn, hash_key=KEY, encrypt_key=KEY)
     with pytest.raises(DeclarationError, match="shorter than 16 bytes") as caught:
         PostgresSource("shop", bench.dsn, hash_key="guessed")
     assert "guessed" not in str(caught.value)
 
 
 def test_an_address_with_its_secrets_is_not_shown() -> None:
-    key = HashKey(KEY.encode())
-    canaries = Canaries("a secret password", *pads(KEY))
-    options = " ".join(f"-c {name}={pad}" for name, pad in types.key_settings(key).items())
+    secrets = Secrets.of("shop", KEY, CIPHER_KEY)
+    canaries = Canaries("a secret password", *parts(KEY), *parts(CIPHER_KEY))
+    options = " ".join(f"-c {name}={value}" for name, value in key_settings(secrets).items())
     dsn = make_conninfo("", host="127.0.0.1", port=1, password="a secret password", options=options)
     readers = Readers("shop", dsn, "", workers=1, instance=duck.Instance(("postgres_scanner",)))
     with (
@@ -289,3 +330,18 @@ def test_an_address_with_its_secrets_is_not_shown() -> None:
         pass
     canaries.look_at_error(caught.value)
     canaries.assert_none()
+
+
+def test_a_cipher_that_was_altered_is_not_decrypted() -> None:
+    key = CipherKey.of(HashKey(CIPHER_KEY.encode()))
+    decrypt = recipe("decrypt")
+    for text in ("", "x", "x" * 15, "x" * 16, "ä" * 1000):
+        cipher = key.cipher(text)
+        assert len(cipher) == 32 * (len(text.encode()) // 16 + 2)
+        assert decrypt(CIPHER_KEY, cipher) == text
+        for place in (0, 31, 32, len(cipher) - 1):
+            altered = f"{cipher[:place]}{int(cipher[place], 16) ^ 1:x}{cipher[place + 1 :]}"
+            with pytest.raises(ValueError, match=r"altered|padding"):
+                decrypt(CIPHER_KEY, altered)
+        with pytest.raises(ValueError, match=r"altered|padding"):
+            decrypt(KEY, cipher)

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from repl_pipelines.errors import GrantMissing, ReplicationError
-from repl_pipelines.model.column import Column
+from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicationError
+from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources import concealment, declared
-from repl_pipelines.sources.concealment import HashKey
+from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.postgres import types
 from repl_pipelines.sources.postgres.connection import Connection
@@ -87,7 +87,7 @@ class _Relation:
 
 
 def survey(
-    connection: Connection, source: str, declarations: Sequence[Declaration], key: HashKey | None
+    connection: Connection, source: str, declarations: Sequence[Declaration], secrets: Secrets
 ) -> Survey:
     """What the declarations come to in this database; see `sources.contract.Source.survey`."""
     relations = [
@@ -102,10 +102,14 @@ def survey(
         keys[int(str(oid))].append(tuple(columns))  # type: ignore[arg-type]
     indexed = {(oid, name) for oid, name in connection.execute(_INDEXED.encode(), [oids])}
     tables: list[Table] = []
+    cipher = ""
     for relation, declaration in chosen:
         try:
             _check_readable(connection, source, relation)
-            columns = _columns(relation, declaration, described.get(relation.oid, []), key)
+            columns = _columns(relation, declaration, described.get(relation.oid, []), secrets)
+            if any(column.policy is Policy.ENCRYPT for column in columns):
+                cipher = cipher or _cipher(connection, relation.name)
+                columns = tuple(replace(column, cipher=cipher) for column in columns)
             tables.append(_table(relation, declaration, columns, keys, indexed))
         except ReplicationError as error:
             problems[relation.name] = error
@@ -128,17 +132,40 @@ def _check_readable(connection: Connection, source: str, relation: _Relation) ->
     )
 
 
+# The extension's own: whoever has made another one of its name would be given the key.
+_CIPHER = """
+select p.oid::regproc::text from pg_extension e
+join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid
+  and d.classid = 'pg_proc'::regclass and d.deptype = 'e'
+join pg_proc p on p.oid = d.objid
+where e.extname = 'pgcrypto' and p.proname = 'encrypt_iv'
+  and has_function_privilege(p.oid, 'execute') and has_schema_privilege(p.pronamespace, 'usage')
+"""
+
+
+def _cipher(connection: Connection, table: TableName) -> str:
+    """The function that policy `encrypt` needs, qualified. Raises DeclarationError."""
+    for (function,) in connection.execute(_CIPHER.encode()):
+        return str(function)
+    raise DeclarationError(
+        f"{table}: the policy `encrypt` needs encrypt_iv() of the extension pgcrypto, which the"
+        " database does not have, or the role may not use.",
+        "CREATE EXTENSION pgcrypto; (whoever may create in the database can) and give the role"
+        " USAGE on its schema. Or choose `hash`, `mask` or `drop`.",
+    )
+
+
 def _columns(
     relation: _Relation,
     declaration: Declaration,
     described: Sequence[types.Described],
-    key: HashKey | None,
+    secrets: Secrets,
 ) -> tuple[Column, ...]:
     declared.check_policies_named(relation.name, declaration, [d.name for d in described])
     columns: list[Column] = []
     for one in described:
         policy = types.policy_for(one, declaration)
-        key_id = concealment.key_id(relation.name, one.name, policy, key)
+        key_id = concealment.key_id(relation.name, one.name, policy, secrets)
         columns.append(types.column_of(one, policy, key_id))
     return tuple(columns)
 

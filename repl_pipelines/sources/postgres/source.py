@@ -15,7 +15,7 @@ from repl_pipelines.model.column import Column
 from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.sources.concealment import HashKey, concealed
+from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import Changes, LogStatus, Survey
 from repl_pipelines.sources.postgres import catalog, diagnosis, horizon
 from repl_pipelines.sources.postgres.connection import (
@@ -55,10 +55,12 @@ class PostgresSource:
         standby: str | None = None,
         *,
         hash_key: str = "",
+        encrypt_key: str = "",
     ) -> None:
         """standby: address of a standby of the same server, for proofs to read from.
 
-        hash_key: the secret of policy `hash`. Raises DeclarationError for one that is too short.
+        hash_key, encrypt_key: the secrets of the policies `hash` and `encrypt`. Raises
+        DeclarationError for one that is too short.
         """
         self.name = name
         self.protection = protection or Protection()
@@ -72,12 +74,12 @@ class PostgresSource:
         self._spooling = duck.Instance((), limits)
         self._given = dsn
         self._standby = standby
-        self._hash_key = HashKey.of(name, hash_key)
+        self._secrets = Secrets.of(name, hash_key, encrypt_key)
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """See `sources.contract.Source`."""
         with self._connection("survey") as connection, self._errors("reading the catalog"):
-            return catalog.survey(connection, self.name, declarations, self._hash_key)
+            return catalog.survey(connection, self.name, declarations, self._secrets)
 
     def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
         """See `sources.contract.Source`."""
@@ -105,7 +107,7 @@ class PostgresSource:
 
     def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:
         """See `sources.contract.Source`."""
-        found = concealed(column, texts, self._hash_key) if column.concealed else texts
+        found = concealed(column, texts, self._secrets) if column.concealed else texts
         return [str(text) for text in found]
 
     @contextmanager
@@ -153,7 +155,7 @@ class PostgresSource:
                 utf8 = connection.info.parameter_status("server_encoding") == "UTF8"
             readers = Readers(
                 self.name,
-                self._dsn("read", key_settings(self._hash_key)),
+                self._dsn("read", key_settings(self._secrets)),
                 exported,
                 workers=self.protection.workers,
                 instance=self._duckdb,
@@ -181,7 +183,7 @@ class PostgresSource:
     @contextmanager
     def _on_standby(self, address: str, after: int) -> Iterator[StandbySnapshot]:
         application = f"repl_pipelines {self.name} proof"
-        dsn = session_dsn(address, self.protection, application, key_settings(self._hash_key))
+        dsn = session_dsn(address, self.protection, application, key_settings(self._secrets))
         with (
             self._connection("standby") as primary,
             closing(connect(dsn, self.name)) as connection,
@@ -233,7 +235,7 @@ class PostgresSource:
             closing(LogStream(self._dsn("log"), self.name)) as stream,
             closing(self._spooling.session()) as session,
         ):
-            target = Target(directory, session, batches, self._hash_key)
+            target = Target(directory, session, batches, self._secrets)
             return log.read(control, stream, position.token["snapshot"], target)
 
     def _prepare_log(

@@ -11,7 +11,7 @@ from repl_pipelines.model.table import Declaration
 from repl_pipelines.proof.canonical import postgres_canonical, postgres_text
 from repl_pipelines.proof.checksum import Form
 from repl_pipelines.sources import concealment
-from repl_pipelines.sources.concealment import HashKey
+from repl_pipelines.sources.concealment import BLOCK, Secrets
 from repl_pipelines.sources.postgres.connection import Connection
 
 # One row per live column (generated ones too) of the relations given as an array of oids; a
@@ -225,33 +225,63 @@ def canonical(column: Column, alias: str = "", *, utf8: bool = True) -> Form:
     """
     name = _name(column, alias)
     if column.concealed:
-        length = concealment.DIGITS if column.policy is Policy.HASH else len(MASKED)
-        size = f"CASE WHEN {_present(name)} THEN {length} END"
+        size = f"CASE WHEN {_present(name)} THEN {_size(column, name)} END"
         return (size, "':'", read_expression(column, alias))
     if column.family is Family.TEXT:
         return postgres_canonical(column, name, _stored_type(column), utf8=utf8)
     return postgres_canonical(column, read_expression(column, alias), column.postgres_type)
 
 
-def key_settings(key: HashKey | None) -> dict[str, str]:
-    """Session settings by which expressions know the key: no text of a statement has it."""
-    return dict(zip(_PADS, key.pads(), strict=True)) if key else {}
+def key_settings(secrets: Secrets) -> dict[str, str]:
+    """Session settings by which expressions know the keys: no text of a statement has them."""
+    settings: dict[str, str] = {}
+    if secrets.hash:
+        settings |= zip(_PADS, secrets.hash.pads(), strict=True)
+    if cipher := secrets.encrypt:
+        settings |= zip(_VECTOR_PADS, cipher.vector.pads(), strict=True)
+        settings[_AES] = cipher.aes.hex()
+    return settings
 
 
 _PADS = ("repl_pipelines.inner_pad", "repl_pipelines.outer_pad")
+_VECTOR_PADS = ("repl_pipelines.vector_inner_pad", "repl_pipelines.vector_outer_pad")
+_AES = "repl_pipelines.aes_key"
+
+
+def _size(column: Column, name: str) -> str:
+    """SQL for the length of what stands in a value's place."""
+    if column.policy is Policy.ENCRYPT:
+        blocks = f"octet_length({_octets(name)}) / {BLOCK} + 2"  # the vector, and at least one
+        return f"{2 * BLOCK} * ({blocks})"
+    return str(concealment.DIGITS if column.policy is Policy.HASH else len(MASKED))
 
 
 def _in_its_place(column: Column, name: str) -> str:
-    """SQL for the mask or the HMAC-SHA-256 of a value that is present.
-
-    concat() writes it by its type's output function, as the log does.
-    """
+    """SQL for the mask, the HMAC-SHA-256 or the cipher of a value that is present."""
     if column.policy is Policy.MASK:
         return f"{literal(MASKED)}::text"
-    # A subquery of its own: decoded once in a statement, not for every row.
-    inner, outer = (f"(SELECT decode(current_setting({literal(pad)}), 'hex'))" for pad in _PADS)
-    text = f"convert_to(concat({name}), 'UTF8')"
-    return f"encode(sha256({outer} || sha256({inner} || {text})), 'hex')"
+    if column.policy is Policy.HASH:
+        return f"encode({_mac(_PADS, _octets(name))}, 'hex')"
+    # OFFSET 0: the vector is computed once.
+    vector = f"substring({_mac(_VECTOR_PADS, 't')} FROM 1 FOR {BLOCK})"
+    parts = f"SELECT t, {vector} AS v FROM (SELECT {_octets(name)} AS t OFFSET 0) AS p OFFSET 0"
+    cipher = f"{column.cipher}(t, {_setting(_AES)}, v, 'aes-cbc/pad:pkcs')"
+    return f"(SELECT encode(v || {cipher}, 'hex') FROM ({parts}) AS p)"
+
+
+def _mac(pads: tuple[str, str], octets: str) -> str:
+    inner, outer = map(_setting, pads)
+    return f"sha256({outer} || sha256({inner} || {octets}))"
+
+
+def _setting(name: str) -> str:
+    """A subquery of its own: decoded once in a statement, not for every row."""
+    return f"(SELECT decode(current_setting({literal(name)}), 'hex'))"
+
+
+def _octets(name: str) -> str:
+    """concat() writes a value by its type's output function, as the log does."""
+    return f"convert_to(concat({name}), 'UTF8')"
 
 
 def _present(name: str) -> str:

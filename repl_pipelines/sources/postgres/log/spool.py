@@ -21,7 +21,7 @@ from repl_pipelines.duck import parquet_options
 from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
-from repl_pipelines.sources.concealment import HashKey, concealed
+from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import UNKNOWN, Changes
 from repl_pipelines.sources.postgres.log import values
 from repl_pipelines.sources.postgres.log.pgoutput import (
@@ -46,13 +46,13 @@ _DELETE = ord("D")
 class Target:
     """Where files go, the session that writes them, and the number of each table's batch.
 
-    key: of the columns that are hashed
+    secrets: of the columns that are hashed or encrypted
     """
 
     directory: Path
     session: duckdb.DuckDBPyConnection
     batches: Mapping[TableName, int]
-    key: HashKey | None = None
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 @dataclass
@@ -217,7 +217,7 @@ class Rows:
         texts = fields.texts(raw)
         if not column.concealed:
             return texts
-        found = concealed(column, texts.to_pylist(), self.spool.target.key)
+        found = concealed(column, texts.to_pylist(), self.spool.target.secrets)
         return pa.array(found, pa.large_string())
 
     def _unknown(self, fields: list[Fields], count: int) -> dict[str, Any]:
