@@ -18,6 +18,7 @@ ReplicationError
     ├── KeyNotUnique            the key is not unique, or holds NULL
     ├── CursorUnusable          the cursor column's type cannot carry a horizon
     ├── ValueNotRepresentable   a value has no place in the column's lake type (policy `fail`)
+    ├── ReplicationPaused       somebody has paused it, or moved its lake elsewhere
     ├── StoreRefused            bucket missing, access denied, or no conditional writes
     ├── ForeignReplica          the replica holds another replication's tables
     ├── ReplicaRefused          a constraint that somebody added refuses rows of the source
@@ -110,6 +111,10 @@ class CursorUnusable(TerminalError):
 
 class ValueNotRepresentable(TerminalError):
     """A value has no place in the column's lake type and the column's policy is `fail`."""
+
+
+class ReplicationPaused(TerminalError):
+    """Somebody has paused the replication, or its lake has moved; nothing was published."""
 
 
 class StoreRefused(TerminalError):

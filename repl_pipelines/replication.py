@@ -208,9 +208,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
         """What the engine is told of the tables."""
         return declarations(self.tables, Policies(self.columns, self.types))
 
-    def connections(self) -> Connections:
-        """What its resource keys stand for. Raises DeclarationError."""
-        return Connections.find(self.resources, self.source, self.lake, self.replicas)
+    def connections(self, *, lake: str = "") -> Connections:
+        """What its resource keys stand for, or with another lake. Raises DeclarationError."""
+        return Connections.find(self.resources, self.source, lake or self.lake, self.replicas)
 
     def _blamed(self, error: DeclarationError) -> list[str | int]:
         """The field that an error speaks of; of discovery, the item of `tables`."""

@@ -15,6 +15,7 @@ FLOORS = [
     {"__init__"},
     {"replication"},
     {"orchestration"},
+    {"lifecycle"},
     {"sync"},
     {"replicas"},
     {"sources", "lake"},
@@ -28,7 +29,7 @@ IMPORT = re.compile(
 )
 ENGINE = (
     *("errors", "failpoints", "scratch", "duck"),
-    *("model", "proof", "sources", "lake", "replicas", "sync"),
+    *("model", "proof", "sources", "lake", "replicas", "sync", "lifecycle"),
 )
 
 

@@ -19,6 +19,11 @@ COMMANDS = {
     "as-of": "A table as it was at a position or a time.",
     "status": "What is proven, since when, how late it is, and what to do next.",
     "erase": "Leave nothing of rows that the source has deleted, whatever kept them.",
+    "pause": "Let no sync publish until it is resumed.",
+    "resume": "End a pause.",
+    "move": "Let the lake go on in another bucket or below another prefix.",
+    "rename": "Let the replication go on under another name.",
+    "remove": "Take away slot, publication, replicas, lake: each by choice.",
     "evidence": "Verify records of proofs offline, or export a span of them.",
 }
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())

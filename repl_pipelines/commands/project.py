@@ -60,11 +60,17 @@ class Declared:
     def source(self) -> Source:
         return self._connections.source_end(self.name)
 
-    def lake(self) -> Lake:
-        return self._connections.lake_end(self.component.lake, self.name)
+    def lake(self, key: str = "") -> Lake:
+        """The declared one, or that of another resource."""
+        if not key:
+            return self._connections.lake_end(self.component.lake, self.name)
+        return self.component.connections(lake=key).lake_end(key, self.name)
 
     def replica(self, name: str) -> Replica:
         return self._connections.replica_end(name, self.name)
+
+    def replicas(self) -> dict[str, Replica]:
+        return {name: self.replica(name) for name in self.component.replicas}
 
     def engine(self, progress: Report = lambda _: None) -> Engine:
         """The engine, as a step in Dagster has it."""
@@ -72,7 +78,7 @@ class Declared:
             self.name,
             self.source(),
             self.lake(),
-            [self.replica(name) for name in self.component.replicas],
+            list(self.replicas().values()),
             self.component.declarations(),
             fold=self.component.fold.policy,
             period=self.component.period,

@@ -5,7 +5,7 @@ Every one is sealed, and one that changes no row carries forward what our newest
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -25,8 +25,8 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from repl_pipelines.lake.actions import LakeFile, add, remove
 from repl_pipelines.lake.columns import NTZ
-from repl_pipelines.lake.log import CALL, CARRIED, COMMIT, Commit, Log
-from repl_pipelines.lake.seal import seal
+from repl_pipelines.lake.log import CALL, CARRIED, COMMIT, PAUSED, Commit, Log
+from repl_pipelines.lake.seal import VERSION, seal
 from repl_pipelines.lake.store_errors import store_errors
 
 APPLICATION = "repl_pipelines"
@@ -117,6 +117,16 @@ def rewrite(
     return version if _made_by(log, call, version) else None
 
 
+def state(log: Log, handle: DeltaTable, words: Mapping[str, Any]) -> bool:
+    """Commit nothing but `words` about the table; False if another commit won."""
+    call = uuid.uuid4().hex
+    version = handle.version() + 1
+    properties = _next_version({**_carried(log, handle), CALL: call, VERSION: version, **words})
+    with store_errors(f"Writing to the log of the lake's {log.what}"), suppress(CommitFailedError):
+        _write(log, handle, handle.schema(), [], properties)
+    return _made_by(log, call, version)
+
+
 def widen(log: Log, handle: DeltaTable, columns: Sequence[Field]) -> None:
     """Add columns that an earlier version did not know; whoever loses a race looks again."""
     properties = _next_version(_carried(log, handle))
@@ -191,6 +201,8 @@ def _carried(log: Log, handle: DeltaTable) -> dict[str, Any]:
     """
     newest = log.newest(handle)
     same = seal(log.files(handle))
+    if paused := (log.info(handle.version()) or {}).get(PAUSED):
+        same[PAUSED] = paused
     return {CARRIED: vars(newest), **same} if newest else same
 
 

@@ -1,5 +1,6 @@
 """Where the records of proofs lie: one object each, written once, one chain for each table."""
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from repl_pipelines.errors import LakeDamaged, StoreUnavailable
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
-from repl_pipelines.proof.evidence import START, Link, link, record
+from repl_pipelines.proof.evidence import START, Link, link, record, renamed
 
 TURNS = 40  # racing proofs of one table take turns; each lost race means that another was recorded
 
@@ -23,8 +24,9 @@ class EvidenceChain:
     def append(self, content: Mapping[str, Any]) -> Link:
         """Record `content` and the time as the chain's next; a racer takes the number after."""
         for _ in range(TURNS):
-            last = self._last()
-            made = record({**content, "at": datetime.now(UTC).isoformat()}, last)
+            last, before = self._last()
+            at = {"at": datetime.now(UTC).isoformat()}
+            made = record({**content, **at, **renamed(content, before)}, last)
             key = f"{self._location}/{last.number + 1:010d}.json"
             with store_errors(f"Recording a proof in {self.uri}"):
                 written = self._store.put_new(key, made)
@@ -53,12 +55,14 @@ class EvidenceChain:
     def _keys(self) -> list[str]:
         return self._store.keys(f"{self._location}/")
 
-    def _last(self) -> Link:
+    def _last(self) -> tuple[Link, Mapping[str, Any]]:
+        """Its place, and what it says."""
         keys = self._keys()
         if not keys:
-            return START
+            return START, {}
         try:
-            return link(self._store.read(keys[-1]) or b"")
+            content = self._store.read(keys[-1]) or b""
+            return link(content), json.loads(content)
         except (ValueError, TypeError, KeyError) as error:
             raise LakeDamaged(
                 f"The last record of the proofs in {self.uri} is not readable ({keys[-1]}).",

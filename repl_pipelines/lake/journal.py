@@ -22,8 +22,9 @@ from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.commits import publish, rewrite, vacuum, widen
-from repl_pipelines.lake.log import Log
+from repl_pipelines.lake.commits import publish, rewrite, state, vacuum, widen
+from repl_pipelines.lake.log import PAUSED, Log
+from repl_pipelines.lake.pause import Pause
 from repl_pipelines.lake.store import Store
 from repl_pipelines.lake.store_errors import store_errors
 from repl_pipelines.model.entry import Entry, Sync
@@ -78,10 +79,12 @@ class Journal:
         """Publish a sync under the next free number; a racer takes the one after.
 
         after: the newest sync that `entries` take into account; SyncInProgress if there is a newer
+        Raises ReplicationPaused.
         """
         for turn in range(TURNS):
             handle = self._log.open()
             last = self._last(handle)
+            self._refuse_paused(handle)
             if after is not None and last != after:
                 raise SyncInProgress(
                     f"Sync {last} was published in the meantime.",
@@ -136,11 +139,16 @@ class Journal:
             rows.sync(list(group)) for _, group in groupby(found, key=lambda record: record["sync"])
         ]
 
-    def newest(self) -> dict[tuple[TableName, str | None], Published]:
-        """The newest entry of each table, and of each partition, with the sync it came in."""
+    def newest(self, *, moving: bool = False) -> dict[tuple[TableName, str | None], Published]:
+        """The newest entry of each table, and of each partition, with the sync it came in.
+
+        moving: raise ReplicationPaused where nothing may be published
+        """
         handle = self._log.open()
         if handle is None:
             return {}
+        if moving:
+            self._refuse_paused(handle)
         found = self._read(handle, 0, rows.NEWEST)
         return {(one.entry.table, one.entry.partition): one for one in map(_published, found)}
 
@@ -175,6 +183,31 @@ class Journal:
 
     def vacuum(self, *, retention: timedelta = RETENTION) -> int:
         return vacuum(self._log, retention, ())
+
+    def paused(self) -> Pause | None:
+        """What keeps syncs from publishing, None if nothing does."""
+        handle = self._log.open()
+        return Pause.of(self._log.info(handle.version())) if handle else None
+
+    def pause(self, pause: Pause | None) -> bool:
+        """Let no sync publish from now on, or (None) let them; False: there is no journal yet."""
+        words = pause.plain() if pause else {PAUSED: None}
+        for turn in range(TURNS):
+            handle = self._log.open()
+            if handle is None:
+                return False
+            if Pause.of(self._log.info(handle.version())) == pause:
+                return True
+            if state(self._log, handle, words):
+                return True
+            time.sleep(random.uniform(0, 0.05 * (turn + 1)))
+        raise SyncInProgress(
+            f"Syncs took the journal's next version {TURNS} times in a row.", "Try again."
+        )
+
+    def _refuse_paused(self, handle: DeltaTable | None) -> None:
+        if handle and (pause := Pause.of(self._log.info(handle.version()))):
+            raise pause.refusal(self.uri)
 
     def _last(self, handle: DeltaTable | None) -> int:
         """The newest sync, as its file's name says: unlike the log's own number it is sealed."""

@@ -34,7 +34,8 @@ class Lake:
         self._lock = threading.Lock()
         self._secret = ""
         self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
-        self.uri = store.uri(store.key(source_location(source)))
+        self.folder = store.key(source_location(source))
+        self.uri = store.uri(self.folder)
         self.journal = Journal(store, journal_location(source), self.session)
         self.differences = Differences(store, differences_location(source))
 

@@ -18,6 +18,7 @@ from repl_pipelines.lake.store_errors import log_damage, short, store_errors
 COMMIT = "repl_pipelines"  # commit metadata: what this commit published
 CALL = "repl_pipelines_call"  # commit metadata: which call made it
 CARRIED = "repl_pipelines_head"  # commit metadata of maintenance: the newest commit before it
+PAUSED = "repl_pipelines_paused"  # commit metadata of the journal: nothing is published after it
 FIRST = "repl_pipelines_first"  # commit metadata: nothing before this commit is needed
 
 

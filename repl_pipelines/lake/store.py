@@ -1,8 +1,9 @@
 """The object store a lake lives in: one bucket and prefix, its credentials, and its probe."""
 
 import os
+import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,17 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 ATTEMPTS = 5
 MULTIPART_BYTES = 32 * 2**20
+BLOCK = 2**20
 # What botocore knows of S3, parsed once for all stores: it takes 0.1 s of CPU.
 _MODELS = create_loader()
+
+
+@dataclass(frozen=True)
+class Object:
+    """size: bytes; tag: equal for the same content, but for parts and encryption."""
+
+    size: int
+    tag: str
 
 
 @dataclass(frozen=True)
@@ -186,13 +196,33 @@ class Store:
                 raise
         return content
 
+    def fetch(self, key: str, local: Path) -> bool:
+        """Download an object, of any size, to a file; False if there is none."""
+        with store_errors(f"Reading {key}"), local.open("wb") as file:
+            try:
+                body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
+                shutil.copyfileobj(body, file, BLOCK)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    return False
+                raise
+        return True
+
     def keys(self, prefix: str) -> list[str]:
         """All keys that begin with `prefix`, in order; a request for each thousand."""
+        return list(self.objects(prefix))
+
+    def objects(self, prefix: str) -> Mapping[str, Object]:
+        """The same, and what the list says of each."""
         with store_errors(f"Listing {prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix
             )
-            return [found["Key"] for page in pages for found in page.get("Contents", ())]
+            return {
+                found["Key"]: Object(found["Size"], found.get("ETag", ""))
+                for page in pages
+                for found in page.get("Contents", ())
+            }
 
     def delete(self, keys: Iterable[str]) -> None:
         with store_errors(f"Deleting from {self.bucket}"):

@@ -1,12 +1,15 @@
 """Jobs and schedules of a replication: sync often, validate in its own time."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as Job,
 )
 
+from repl_pipelines.errors import ReplicationError
+from repl_pipelines.lake.lake import Lake
 from repl_pipelines.orchestration import executor
 from repl_pipelines.orchestration.erase import erase_job
 from repl_pipelines.orchestration.load import load_job
@@ -40,7 +43,7 @@ def jobs_and_schedules(
         f"Proves every copy of `{plan.name}` equal to the source, or shows the differences.",
     )
     wanted = ((sync, sync_cron), (validate, validation_cron))
-    schedules = [_schedule(job, cron, plan.load_job) for job, cron in wanted if cron]
+    schedules = [_schedule(plan, job, cron) for job, cron in wanted if cron]
     by_hand = [load_job(plan), repair_job(plan), erase_job(plan)]
     return dg.Definitions(jobs=[sync, validate, *by_hand], schedules=schedules)
 
@@ -55,14 +58,21 @@ def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> Job:
     )
 
 
-def _schedule(job: Job, cron: str, load: str) -> dg.ScheduleDefinition:
+def _schedule(plan: Plan, job: Job, cron: str) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        """A run that takes longer than the cadence is not run over; nor is a first copy."""
-        for name in (job.name, load):
+        """A run that takes longer than the cadence is not run over; nor is a first copy.
+
+        A pause is kept to.
+        """
+        for name in (job.name, plan.load_job):
             filters = dg.RunsFilter(job_name=name, statuses=_UNDER_WAY)
             running = context.instance.get_runs(filters, limit=1)
             if running:
                 return dg.SkipReason(f"Run {running[0].run_id} of {name} is still under way.")
+        lake: Lake = getattr(context.resources, plan.names.lake).lake(plan.name)
+        with suppress(ReplicationError):  # what is wrong with the store, the run tells
+            if paused := lake.journal.paused():
+                return dg.SkipReason(str(paused.refusal(lake.journal.uri)))
         return dg.RunRequest()
 
     return dg.ScheduleDefinition(
@@ -70,6 +80,7 @@ def _schedule(job: Job, cron: str, load: str) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule=cron,
         execution_fn=tick,
+        required_resource_keys={plan.names.lake},
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=job.description,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+RENAMED = "renamed_from"  # in the first record of a source with a new name: the one before
 BEGINNING = "0" * 64  # what the first record carries
 
 
@@ -53,6 +54,12 @@ class Verified:
 def record(content: Mapping[str, Any], after: Link) -> bytes:
     """The record of `content` that follows `after`."""
     return canonical({**content, "number": after.number + 1, "previous": after.hash})
+
+
+def renamed(content: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a record says beside its content if the source has another name since the last one."""
+    source = before.get("source")
+    return {RENAMED: source} if source is not None and source != content.get("source") else {}
 
 
 def canonical(plain: Mapping[str, Any]) -> bytes:
@@ -107,9 +114,10 @@ class _Chain:
             self.before = self.last = Link(at.number - 1, begins)
             self._about = _about(plain)
         broken = self._sequence(name, at.number, rest) or self._previous(name, at, plain)
-        if not broken and _about(plain) != self._about:
+        if not broken and _about(plain) != self._about and _formerly(plain) != self._about:
             broken = f"{name}: forged: it is about another table than the records before it"
         if not broken:
+            self._about = _about(plain)
             self.last, self.named = at, name
         return broken
 
@@ -139,6 +147,11 @@ def _plain(content: bytes) -> dict[str, Any] | None:
         return plain if fine and canonical(plain) == content else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _formerly(plain: Mapping[str, Any]) -> object:
+    """What the records before were about, as one says with which the source got another name."""
+    return _about({**plain, "source": plain.get(RENAMED)})
 
 
 def _about(plain: Mapping[str, Any]) -> object:

@@ -10,6 +10,7 @@ from repl_pipelines.model.diagnosis import Diagnosis
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import Buckets
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.model.trace import Trace
 from repl_pipelines.proof.relation import Relation
 
 
@@ -101,4 +102,19 @@ class Replica(Protocol):
 
     def read_sql(self, table: Table) -> str:
         """SQL a person can paste to read the copy."""
+        ...
+
+    def traces(self) -> Sequence[Trace]:
+        """What it consists of. Raises ForeignReplica."""
+        ...
+
+    def rename(self, replication: str) -> None:
+        """Let it belong to a replication of another name; done twice is done once.
+
+        Raises ForeignReplica if it belongs to neither.
+        """
+        ...
+
+    def remove(self) -> None:
+        """Remove all of `traces`, or nothing. Raises ForeignReplica, ReplicaRefused."""
         ...

@@ -23,8 +23,9 @@ from repl_pipelines.model.diagnosis import Diagnosis, examined, well
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.model.trace import Trace
 from repl_pipelines.proof.relation import ALL, Relation, duckdb_relation
-from repl_pipelines.replicas import duckdb_merge
+from repl_pipelines.replicas import duckdb_merge, duckdb_undo
 from repl_pipelines.replicas.contract import Applied, Correction, View
 from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.duckdb_diagnosis import diagnose
@@ -136,6 +137,20 @@ class DuckDBReplica:
         with self._reader() as session, _translated(self.files.link):
             state = read_state(session, self.replication, str(self.files.link))
             yield _DuckDBView(session, state)
+
+    def traces(self) -> Sequence[Trace]:
+        with self._reader() as session:
+            read_state(session, self.replication, str(self.files.link))
+        return [Trace("file", str(path), path.lstat().st_size) for path in self.files.all()]
+
+    def rename(self, replication: str) -> None:
+        with self.files.lock(self.patience):
+            duckdb_undo.rename(self.files, self.replication, replication)
+
+    def remove(self) -> None:
+        with self.files.lock(self.patience):
+            for trace in self.traces():
+                Path(trace.name).unlink(missing_ok=True)
 
     def read_sql(self, table: Table) -> str:
         name = f"{quote(table.name.schema)}.{quote(table.name.name)}"

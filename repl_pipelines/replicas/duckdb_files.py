@@ -56,6 +56,12 @@ class ReplicaFiles:
         published = self.published()
         return [path for path in self._data_files() if path != published]
 
+    def all(self) -> list[Path]:
+        """All there is: the link first, so that nobody opens what is being removed."""
+        others = (self.directory / f"{self.name}.{kind}" for kind in ("lock", "copying"))
+        found = (self.link, *(p for f in self._data_files() for p in (f, wal(f))), *others)
+        return [path for path in found if path.exists() or path.is_symlink()]
+
     def fresh(self) -> Path:
         """A path no data file has."""
         taken = {path.name for path in self._data_files()}

@@ -18,7 +18,9 @@ from repl_pipelines.model.diagnosis import Diagnosis, examined, well
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.model.trace import Trace
 from repl_pipelines.proof.relation import ALL, Relation
+from repl_pipelines.replicas import postgres_undo
 from repl_pipelines.replicas.contract import Applied, Correction, View
 from repl_pipelines.replicas.corrections import held
 from repl_pipelines.replicas.news import News, State, Way
@@ -112,6 +114,22 @@ class PostgresReplica:
             connection.read_only = True
             with connection.transaction():
                 yield _PostgresView(connection, read_state(connection, self.replication, self.name))
+
+    def traces(self) -> Sequence[Trace]:
+        with self._connect() as connection:
+            state = read_state(connection, self.replication, self.name)
+            return list(postgres_undo.traces(connection, state))
+
+    def rename(self, replication: str) -> None:
+        with self._connect() as connection:
+            lock(connection, self.name)
+            postgres_undo.rename(connection, self.replication, replication, self.name)
+
+    def remove(self) -> None:
+        with self._connect() as connection:
+            lock(connection, self.name)
+            state = read_state(connection, self.replication, self.name)
+            postgres_undo.remove(connection, state, self.name)
 
     def read_sql(self, table: Table) -> str:
         return f"SELECT * FROM {quote(table.name.schema)}.{quote(table.name.name)};"

@@ -15,6 +15,7 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.selection import Piece, Selection
 from repl_pipelines.model.sql import Constant
 from repl_pipelines.model.table import Declaration, Table, TableName
+from repl_pipelines.model.trace import Trace
 
 # Called before each statement of a measurement, with the share of it that is done; it may take its
 # time, and what it raises ends the measurement.
@@ -241,4 +242,12 @@ class Source(Protocol):
 
         None where no log is kept. To be called however a sync has ended.
         """
+        ...
+
+    def traces(self) -> Sequence[Trace]:
+        """What we have made there: the slot and publication of mode `log`."""
+        ...
+
+    def erase(self, trace: Trace) -> None:
+        """Drop it; what needs it is compared afterwards. Raises SyncInProgress, GrantMissing."""
         ...

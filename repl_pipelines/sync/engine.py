@@ -13,6 +13,7 @@ from functools import partial
 
 from repl_pipelines.errors import (
     ReplicationError,
+    ReplicationPaused,
     SourceUnavailable,
     SyncInProgress,
     TableNotFound,
@@ -288,6 +289,8 @@ class Replication:
         """An attempt to prove that ends in an error is recorded, too. tables: None for all."""
         try:
             yield
+        except ReplicationPaused:  # it was not to be attempted
+            raise
         except ReplicationError as error:
             with suppress(ReplicationError):  # the store itself may be what failed
                 names = self._copied() if tables is None else tables

@@ -11,11 +11,14 @@ from repl_pipelines.sync.work import Past
 
 
 class Published:
-    """The journal as it was when first asked; the tables' logs are looked at anew each time."""
+    """The journal as it was when first asked; the tables' logs are looked at anew each time.
+
+    Raises ReplicationPaused, unless it is told what the journal has.
+    """
 
     def __init__(self, lake: Lake, newest: Heads | None = None) -> None:
         self._lake = lake
-        newest = lake.journal.newest() if newest is None else newest
+        newest = lake.journal.newest(moving=True) if newest is None else newest
         self.number = max((published.sync for published in newest.values()), default=0)
         self._heads = {name: published.entry for name, published in newest.items()}
 

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from repl_pipelines.errors import LakeDamaged, ReplicationError, SyncInProgress, TerminalError
+from repl_pipelines.errors import (
+    LakeDamaged,
+    ReplicationError,
+    ReplicationPaused,
+    SyncInProgress,
+    TerminalError,
+)
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake.columns import check_columns
 from repl_pipelines.lake.fold import FoldPolicy
@@ -110,6 +116,7 @@ class SyncRun:
 
     def run(self) -> SyncReport:
         reach("sync.claimed")
+        self._refuse_paused()
         pasts = self._logged()
         horizons = {n: p.whole.horizon for n, p in pasts.items() if p.whole and p.whole.horizon}
         with (
@@ -135,6 +142,15 @@ class SyncRun:
         tables = {t.name: t for t in self.tables}
         done = tuple(entries)
         return SyncReport(number, position, done, self.failed, tables, self.seconds, self.costs)
+
+    def _refuse_paused(self) -> None:
+        """Whatever else is wrong with the journal is told by each table, or mended."""
+        try:
+            _ = self.published
+        except ReplicationPaused:
+            raise
+        except ReplicationError:
+            return
 
     def _logged(self) -> dict[TableName, Past]:
         """Where the copies of the tables in mode log stand."""

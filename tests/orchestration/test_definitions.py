@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -105,12 +106,13 @@ def test_a_tick_is_skipped_while_a_run_is_under_way(project: Project) -> None:
     defs = project.defs()
     schedule = defs.resolve_schedule_def("shop_sync")
     tick = datetime(2026, 11, 2, 2, tzinfo=UTC)
+    given: dict[str, Any] = {"scheduled_execution_time": tick, "resources": defs.resources}
     with dg.instance_for_test() as instance:
-        with dg.build_schedule_context(instance, scheduled_execution_time=tick) as context:
+        with dg.build_schedule_context(instance, **given) as context:
             assert len(schedule.evaluate_tick(context).run_requests or []) == 1
         job = defs.resolve_job_def("shop_sync")
         run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-        with dg.build_schedule_context(instance, scheduled_execution_time=tick) as context:
+        with dg.build_schedule_context(instance, **given) as context:
             data = schedule.evaluate_tick(context)
         assert not data.run_requests
         assert run.run_id in (data.skip_message or "")

@@ -11,6 +11,7 @@ from repl_pipelines.model.column import Column
 from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.model.trace import Trace
 from repl_pipelines.sources.contract import LogStatus, Measured, Survey
 from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions
 from repl_pipelines.sources.mariadb.connection import (
@@ -130,6 +131,13 @@ class MariadbSource:
     def watch_log(self) -> LogStatus | None:
         """See `sources.contract.Source`."""
         return None
+
+    def traces(self) -> Sequence[Trace]:
+        """See `sources.contract.Source`."""
+        return ()
+
+    def erase(self, trace: Trace) -> None:
+        """See `sources.contract.Source`."""
 
     def _prepare_log(
         self, tables: Sequence[Table], horizons: Mapping[TableName, str]

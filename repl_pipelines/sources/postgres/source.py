@@ -15,6 +15,7 @@ from repl_pipelines.model.column import Column
 from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
+from repl_pipelines.model.trace import Trace
 from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import Changes, LogStatus, Survey
 from repl_pipelines.sources.postgres import catalog, diagnosis, horizon
@@ -30,6 +31,7 @@ from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.log.reading import LogReading
 from repl_pipelines.sources.postgres.log.spool import Target
 from repl_pipelines.sources.postgres.log.stream import LogStream
+from repl_pipelines.sources.postgres.log.traces import erase, traces
 from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
 from repl_pipelines.sources.postgres.standby import StandbySnapshot, standby_snapshot
@@ -222,6 +224,16 @@ class PostgresSource:
             limit=limit,
             released=release,
         )
+
+    def traces(self) -> Sequence[Trace]:
+        """See `sources.contract.Source`."""
+        with self._connection("traces") as connection, self._errors("looking for what is ours"):
+            return list(traces(connection, self.name))
+
+    def erase(self, trace: Trace) -> None:
+        """See `sources.contract.Source`."""
+        with self._connection("traces") as connection, self._errors(f"dropping {trace.name}"):
+            erase(connection, self.name, trace)
 
     def _read_log(
         self, log: LogReading, position: Position, batches: Mapping[TableName, int], directory: Path
