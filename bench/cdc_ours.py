@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from bench.places import store
+from bench.bucket import store
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.table import Declaration, Mode
 from repl_pipelines.replicas.duckdb import DuckDBReplica

@@ -1,6 +1,5 @@
 """The database and the S3 server that a bench runs on, and how its processes find them."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ import psycopg
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
-from repl_pipelines.lake.store import Store
 
 
 @contextmanager
@@ -56,18 +54,6 @@ def _s3() -> Iterator[Mapping[str, str]]:
                 "BENCH_SECRET_KEY": store.secret_key,
                 "BENCH_FOLDER": folder,
             }
-
-
-def store() -> Store:
-    """The S3 server of the bench, for a process of it."""
-    return Store(
-        bucket="bench",
-        prefix="",
-        endpoint_url=os.environ["BENCH_S3"],
-        region="us-east-1",
-        access_key=os.environ["BENCH_ACCESS_KEY"],
-        secret_key=os.environ["BENCH_SECRET_KEY"],
-    )
 
 
 def postmaster(session: psycopg.Connection) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.places import store
+from bench.bucket import store
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.table import Declaration, Mode

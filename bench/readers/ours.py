@@ -4,13 +4,10 @@ import os
 import sys
 from urllib.parse import urlsplit
 
-from bench.places import store
+from bench.bucket import store
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.table import Declaration, Mode
 from repl_pipelines.sources.contract import Source
-from repl_pipelines.sources.mariadb.connection import Address
-from repl_pipelines.sources.mariadb.source import MariadbSource
-from repl_pipelines.sources.postgres.source import PostgresSource
 from repl_pipelines.sync.engine import Replication
 
 
@@ -27,9 +24,15 @@ def main(what: str) -> None:
 
 
 def _source(name: str) -> Source:
+    """Only what is measured is imported."""
     place = urlsplit(os.environ["BENCH_DSN"])
     if place.scheme != "mysql":
+        from repl_pipelines.sources.postgres.source import PostgresSource
+
         return PostgresSource(name, place.geturl())
+    from repl_pipelines.sources.mariadb.connection import Address
+    from repl_pipelines.sources.mariadb.source import MariadbSource
+
     host, user, password = place.hostname or "", place.username or "", place.password or ""
     database = place.path.strip("/")
     return MariadbSource(name, Address(host, user, database, password, place.port or 3306))
