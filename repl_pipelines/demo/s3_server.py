@@ -34,6 +34,11 @@ REGION = "us-east-1"
 # from the free disk space and can run out with many buckets.
 VOLUMES = 2_000
 START_ATTEMPTS = 5
+# Keys for SSE-KMS, made as they are asked for, and lost with the server.
+KMS = {
+    "default_provider": "local",
+    "providers": {"local": {"type": "local", "enableOnDemandCreate": True}},
+}
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ class S3Server:
         }
         file = self.directory / "s3.json"
         file.touch(mode=0o600)
-        file.write_text(json.dumps({"identities": [identity]}))
+        file.write_text(json.dumps({"identities": [identity], "kms": KMS}))
 
     def _answers(self) -> bool:
         """Ready when S3 lists buckets and the master knows where the objects' volumes are."""

@@ -26,6 +26,7 @@ from repl_pipelines.model.sql import literal
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 ATTEMPTS = 5
+ENCRYPTIONS = ("", "AES256", "aws:kms", "aws:kms:dsse")
 MULTIPART_BYTES = 32 * 2**20
 BLOCK = 2**20
 # What botocore knows of S3, parsed once for all stores: it takes 0.1 s of CPU.
@@ -47,6 +48,7 @@ class Store:
     Without `access_key` the default AWS credential chain is used. `endpoint_url` is for stores
     other than AWS; they are addressed by path. `ca_bundle` is a file of the authorities that may
     have signed the store's certificate, by default that of AWS_CA_BUNDLE, else the system's.
+    `server_side_encryption` is asked for with every write; '' leaves it to the store.
     """
 
     bucket: str
@@ -57,6 +59,8 @@ class Store:
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     ca_bundle: str = ""
+    server_side_encryption: str = ""
+    sse_kms_key_id: str = ""
 
     def __post_init__(self) -> None:
         if not plain_prefix(self.prefix):
@@ -68,6 +72,14 @@ class Store:
             raise DeclarationError(
                 f"The lake's `ca_bundle` {self.authorities} (or AWS_CA_BUNDLE) is no file.",
                 "Name a file with the authorities that may have signed the store's certificate.",
+            )
+        if self.server_side_encryption not in ENCRYPTIONS or (
+            self.sse_kms_key_id and not self.server_side_encryption.startswith("aws:kms")
+        ):
+            raise DeclarationError(
+                f"The lake's `server_side_encryption` {self.server_side_encryption!r} is not known,"
+                " or not one with a key of KMS.",
+                f"One of {', '.join(filter(None, ENCRYPTIONS))}; `sse_kms_key_id` with aws:kms.",
             )
 
     @classmethod
@@ -140,7 +152,20 @@ class Store:
         if self.endpoint_url:
             options["AWS_ENDPOINT_URL"] = self.endpoint_url
             options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http:")).lower()
+        if self.server_side_encryption:
+            options["aws_server_side_encryption"] = self.server_side_encryption
+        if self.sse_kms_key_id:
+            options["aws_sse_kms_key_id"] = self.sse_kms_key_id
         return options | self._trusted()
+
+    @property
+    def _encryption(self) -> dict[str, str]:
+        """What every write of boto3 asks for."""
+        asked = {
+            "ServerSideEncryption": self.server_side_encryption,
+            "SSEKMSKeyId": self.sse_kms_key_id,
+        }
+        return {name: value for name, value in asked.items() if value}
 
     def _trusted(self) -> dict[str, str]:
         """Deltalake takes authorities for the way to a proxy only: one that is never gone by."""
@@ -183,7 +208,9 @@ class Store:
         """Upload a file, in parts when it is large; the object appears whole or not at all."""
         transfer = TransferConfig(multipart_threshold=MULTIPART_BYTES, max_concurrency=4)
         with store_errors(f"Uploading {key}"):
-            self._client.upload_file(str(local), self.bucket, key, Config=transfer)
+            self._client.upload_file(
+                str(local), self.bucket, key, Config=transfer, ExtraArgs=self._encryption
+            )
 
     def read(self, key: str) -> bytes | None:
         """An object's content, None if there is none."""
@@ -238,7 +265,7 @@ class Store:
         """
         with store_errors(f"Probing the bucket {self.bucket!r}"):
             # Some stores create a bucket when something is put into it.
-            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.key(), MaxKeys=1)
             honoured = self._honours_conditions
         if not honoured:
             raise StoreRefused(
@@ -259,7 +286,9 @@ class Store:
     def put_new(self, key: str, content: bytes) -> bool:
         """Whether the object was written, being new; after a lost answer, False for our own."""
         try:
-            self._client.put_object(Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*")
+            self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=content, IfNoneMatch="*", **self._encryption
+            )
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):

@@ -67,7 +67,7 @@ class PostgresSource(SourceResource):
     port: int = 5432
     dbname: str
     user: str
-    password: str | None = Field(default=None, description=_HIDDEN)
+    password: str | None = Field(default=None, repr=False, description=_HIDDEN)
     sslmode: str | None = Field(default=None, description=_SSL)
     sslrootcert: str | None = Field(default=None, description=_AUTHORITIES)
     sslcert: str | None = Field(default=None, description=_OWN)
@@ -84,8 +84,10 @@ class PostgresSource(SourceResource):
         description="Mode log: megabytes of log from which the slot is dropped rather than the "
         "source's disk filled; the copies then heal by comparison. Default: never.",
     )
-    hash_key: str = Field(default="", description=_KEY)
-    encrypt_key: str = Field(default="", description=_KEY.replace("`hash`", "`encrypt`"))
+    hash_key: str = Field(default="", repr=False, description=_KEY)
+    encrypt_key: str = Field(
+        default="", repr=False, description=_KEY.replace("`hash`", "`encrypt`")
+    )
     standby_host: str | None = Field(
         default=None,
         description="A streaming standby of the same server; validations of tables in mode log "
@@ -141,7 +143,7 @@ class MariaDBSource(SourceResource):
     port: int = 3306
     database: str = Field(description="Tables without a schema are those of this database.")
     user: str
-    password: str = Field(default="", description=_HIDDEN)
+    password: str = Field(default="", repr=False, description=_HIDDEN)
     ssl_ca: str = Field(
         default="",
         description=f"{_AUTHORITIES} The connection is encrypted if it is given.",
@@ -196,12 +198,17 @@ class S3Lake(LakeResource):
     endpoint_url: str | None = Field(default=None, description="For stores other than AWS S3.")
     region: str = "us-east-1"
     access_key: str | None = None
-    secret_key: str | None = Field(default=None, description=_HIDDEN)
-    session_token: str | None = Field(default=None, description=_HIDDEN)
+    secret_key: str | None = Field(default=None, repr=False, description=_HIDDEN)
+    session_token: str | None = Field(default=None, repr=False, description=_HIDDEN)
     ca_bundle: str = Field(
         default="",
         description=f"{_AUTHORITIES} Default: those of AWS_CA_BUNDLE, else of the system.",
     )
+    server_side_encryption: str = Field(
+        default="",
+        description="AES256 (SSE-S3) or aws:kms, asked for with every write. Default: the store's.",
+    )
+    sse_kms_key_id: str = Field(default="", description="With aws:kms: key id, alias or ARN.")
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
 
     def lake(self, source: str) -> Lake:
@@ -215,6 +222,8 @@ class S3Lake(LakeResource):
                 self.secret_key,
                 self.session_token,
                 ca_bundle=self.ca_bundle,
+                server_side_encryption=self.server_side_encryption,
+                sse_kms_key_id=self.sse_kms_key_id,
             ),
             source,
             Limits(memory=self.memory_mb * 2**20),
@@ -243,7 +252,7 @@ class PostgresReplica(ReplicaResource):
     port: int = 5432
     dbname: str
     user: str
-    password: str | None = Field(default=None, description=_HIDDEN)
+    password: str | None = Field(default=None, repr=False, description=_HIDDEN)
     sslmode: str | None = Field(default=None, description=_SSL)
     sslrootcert: str | None = Field(default=None, description=_AUTHORITIES)
     sslcert: str | None = Field(default=None, description=_OWN)

@@ -7,7 +7,7 @@ the rows of before until it commits and are blocked only where a table's shape h
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -41,7 +41,7 @@ class PostgresReplica:
     """
 
     name: str
-    dsn: str
+    dsn: str = field(repr=False)
     replication: str
     patience: float = 60.0
 

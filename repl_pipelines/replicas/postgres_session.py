@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from repl_pipelines.errors import (
     DeclarationError,
@@ -106,7 +107,8 @@ def _translated(replica: str, dsn: str) -> Generator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise GrantMissing(
             f"The role of replica {replica} may not do what a sync needs: {_text(error)}.",
-            "GRANT CREATE, TEMPORARY ON DATABASE ... TO the role, and let it own the tables.",
+            f"GRANT CREATE, TEMPORARY ON DATABASE {_quoted(dsn, 'dbname')} TO"
+            f" {_quoted(dsn, 'user')}; the role must own the replica's tables and schemas.",
         ) from error
     except psycopg.IntegrityError as error:
         raise _refused(replica, error) from error
@@ -122,6 +124,10 @@ def _translated(replica: str, dsn: str) -> Generator[None]:
         raise ReplicaUnavailable(
             f"Replica {replica} cannot be used now: {text}.", "Nothing was applied; try again."
         ) from error
+
+
+def _quoted(dsn: str, part: str) -> str:
+    return quote(str(conninfo_to_dict(dsn).get(part) or "..."))
 
 
 def _refused(replica: str, error: psycopg.IntegrityError) -> ReplicaRefused:
