@@ -12,6 +12,7 @@ from repl_pipelines.commands.exits import MEANINGS
 # A command is the object of its own name, in the module of its own name.
 COMMANDS = {
     "doctor": "Look at all that a replication depends on; each finding comes with its fix.",
+    "plan": "What a sync would do to each table, why, and its cost; nothing is touched.",
     "sync": "Bring lake and replicas to one new snapshot of the source.",
     "prove": "Prove lake and replicas equal to the source, at one position.",
     "repair": "Heal what differs, and nothing else; --dry-run says what that would be.",

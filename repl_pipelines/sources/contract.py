@@ -79,6 +79,22 @@ class LogStatus:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a sync would meet in the source.
+
+    rows: by table in mode cursor, about how many a read from its horizon brings
+    gaps: by table in mode log, why it would be compared instead of continued
+    log:  bytes of log that would be read; None where no table is in mode log
+    connections: to the source, at most, at once
+    """
+
+    rows: Mapping[TableName, int]
+    gaps: Mapping[TableName, str]
+    log: int | None
+    connections: int
+
+
+@dataclass(frozen=True)
 class Survey:
     """What declarations come to: the tables that can be replicated, and why others cannot.
 
@@ -191,6 +207,13 @@ class Source(Protocol):
 
     def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
         """Look at all that a replication depends on here, and change nothing; raises nothing."""
+        ...
+
+    def look_out(self, tables: Sequence[Table], horizons: Mapping[TableName, str]) -> Outlook:
+        """What a sync of these tables would meet; nothing is made, changed or let go of.
+
+        horizons: as stored with the copies. Raises SourceUnavailable, GrantMissing.
+        """
         ...
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:

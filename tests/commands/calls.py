@@ -23,8 +23,12 @@ class Call:
         return json.loads(self.out)
 
 
+SPOKEN: list[Call] = []  # of the test that is running
+
+
 def call(*arguments: object, code: Exit = Exit.DONE) -> Call:
     """Run a command, which must end with this code."""
     result = CliRunner(env={"COLUMNS": "80"}).invoke(main, [str(a) for a in arguments])
     assert result.exit_code == code, result.output
-    return Call(result.stdout, result.stderr)
+    SPOKEN.append(Call(result.stdout, result.stderr))
+    return SPOKEN[-1]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from repl_pipelines.lake.store import Store
+from tests.commands.calls import SPOKEN, Call
 from tests.orchestration import conftest as dagster
 from tests.orchestration.project import Project
 
@@ -16,3 +18,19 @@ def project(make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatc
     made = make_project()
     monkeypatch.chdir(made.root)
     return made
+
+
+@pytest.fixture
+def spoken() -> list[Call]:
+    """All that commands have said in this test."""
+    SPOKEN.clear()
+    return SPOKEN
+
+
+@pytest.fixture
+def store(project: Project) -> Store:
+    """The project's, with its keys."""
+    bucket = project.bucket
+    return Store(
+        bucket.name, "", bucket.endpoint_url, bucket.region, bucket.access_key, bucket.secret_key
+    )

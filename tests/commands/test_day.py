@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from repl_pipelines.commands.exits import Exit
-from tests.commands.calls import call
+from repl_pipelines.lake.store import Store
+from repl_pipelines.sync import work
+from tests.commands.calls import Call, call
+from tests.orchestration.conftest import HASH_KEY, YAML
 from tests.orchestration.project import Project
+from tests.sync.canaries import Canaries
+
+PROTECTED = YAML.replace("cursor: updated_at}", "cursor: updated_at, columns: {secret: hash}}")
 
 
-def test_sync_prove_repair(project: Project) -> None:
+def test_sync_prove_repair(project: Project, store: Store, spoken: list[Call]) -> None:
+    canaries = Canaries("a canary value", HASH_KEY, project.bucket.secret_key)
+    project.sql("alter table orders add secret text default 'a canary value'")
+    project.declare(PROTECTED)
+    call("plan", "shop")
     first = call("sync", "shop", "--table", "orders", "--json").document
     assert [(t["table"], t["action"], t["rows"]) for t in first["tables"]] == [
         ("public.orders", "copy", 30)
@@ -26,7 +39,8 @@ def test_sync_prove_repair(project: Project) -> None:
     assert len(proven["proofs"]) == 6 * 3
     assert call("status", "shop", "--json").document["proven"]
 
-    project.sql("update orders set note = 'damage' where id in (1, 2)", dsn=project.replica)
+    damage = "update orders set note = 'damage', secret = 'hashed' where id in (1, 2)"
+    project.sql(damage, dsn=project.replica)
     found = call("prove", "shop", "--table", "ord*", code=Exit.FOUND).out
     assert "public.orders in postgres: rows: 2 unequal" in found
     assert "order 1" in found
@@ -41,7 +55,53 @@ def test_sync_prove_repair(project: Project) -> None:
         ("order 1",)
     ]
     call("status", "shop")
+    [file] = [key for key in store.keys("shop/public/orders/") if key.endswith(".parquet")]
+    store.delete([file])
+    call("plan", "shop", "--debug")
+    gone = call("prove", "shop", "--table", "orders", "--debug", code=Exit.ACT)
+    assert "LakeDamaged" in gone.out
+    call("repair", "shop", "--table", "orders")
     assert "nothing is to be healed" in call("repair", "shop", "--dry-run").out.lower()
+    for one in spoken:
+        canaries.look("what commands said", one.out + one.err)
+    canaries.assert_none()
+
+
+def test_an_interrupted_sync_ends_cleanly_and_is_gone_on_with(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted: list[str] = []
+
+    def reach(name: str) -> None:
+        if name == "lake.uploaded" and not interrupted:
+            interrupted.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(work, "reach", reach)
+    told = call("sync", "shop", code=Exit.INTERRUPTED)
+    assert interrupted
+    assert "Stopping" in told.err
+    assert "Traceback" not in told.err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    call("status", "shop", code=Exit.FOUND)
+    assert call("sync", "shop", "--json").document["sync"] == 1
+
+
+def test_what_cannot_be_reached_is_told_by_its_code(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TEST_PASSWORD", "TEST_SECRET_KEY"):
+        with monkeypatch.context() as wrong:
+            wrong.setenv(name, "wrong canary")
+            for words in (["plan"], ["sync"], ["prove"], ["repair", "--dry-run"]):
+                told = call(words[0], "shop", *words[1:], "--json", code=Exit.ACT)
+                assert told.document["error"]["remedy"]
+                assert "canary" not in told.out + told.err
+    project.unplug_source()
+    for words in ("plan", "sync", "prove", "repair", "history"):
+        table = ["orders"] if words == "history" else []
+        told = call(words, "shop", *table, code=Exit.LATER)
+        assert "SourceUnavailable" in told.err
 
 
 def test_versions_and_moments(project: Project, tmp_path: Path) -> None:

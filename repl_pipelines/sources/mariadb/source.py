@@ -12,7 +12,7 @@ from repl_pipelines.model.diagnosis import Diagnosis, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.model.trace import Trace
-from repl_pipelines.sources.contract import LogStatus, Measured, Survey
+from repl_pipelines.sources.contract import LogStatus, Measured, Outlook, Survey
 from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions
 from repl_pipelines.sources.mariadb.connection import (
     Address,
@@ -23,6 +23,7 @@ from repl_pipelines.sources.mariadb.connection import (
     source_errors,
 )
 from repl_pipelines.sources.mariadb.log.reading import LogReading
+from repl_pipelines.sources.mariadb.outlook import look_out
 from repl_pipelines.sources.mariadb.readers import Readers
 from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
 
@@ -62,6 +63,11 @@ class MariadbSource:
                 yield from diagnosis.diagnose(connection, survey, self.protection)
 
         return examined("connection", look)
+
+    def look_out(self, tables: Sequence[Table], horizons: Mapping[TableName, str]) -> Outlook:
+        """See `sources.contract.Source`."""
+        with self.connection() as connection, self._errors("looking at what has changed"):
+            return look_out(connection, tables, horizons, self.protection)
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""

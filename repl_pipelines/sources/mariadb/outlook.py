@@ -1,0 +1,57 @@
+"""What a sync would meet in MariaDB, found in the catalog and in plans that are not run."""
+
+from collections.abc import Mapping, Sequence
+
+from repl_pipelines.model.selection import Since
+from repl_pipelines.model.table import Mode, Table, TableName
+from repl_pipelines.sources.contract import Outlook
+from repl_pipelines.sources.mariadb.connection import Connection, Protection, rows
+from repl_pipelines.sources.mariadb.log.anchor import Anchor, Place
+from repl_pipelines.sources.mariadb.statements import Statements, relation
+
+_ROWS = 8  # its place in a row of EXPLAIN
+
+
+def look_out(
+    connection: Connection,
+    tables: Sequence[Table],
+    horizons: Mapping[TableName, str],
+    protection: Protection,
+) -> Outlook:
+    """See `sources.contract.Source.look_out`."""
+    planned = {
+        table.name: _planned(connection, table, horizons[table.name])
+        for table in tables
+        if table.mode is Mode.CURSOR and table.name in horizons
+    }
+    connections = protection.workers + 2
+    logged = [table.name for table in tables if table.mode is Mode.LOG]
+    if not logged:
+        return Outlook(planned, {}, None, connections)
+    files = {str(name): int(size) for name, size, *_ in rows(connection, "show binary logs")}
+    gaps: dict[TableName, str] = {}
+    places: list[Place] = []
+    for name in logged:
+        anchor = Anchor.parse(horizons.get(name))
+        if anchor is None:
+            gaps[name] = "it was not copied beside the log"
+        elif anchor.place.file not in files:
+            gaps[name] = "the server has no log from there on"
+        else:
+            places.append(anchor.place)
+    first = min(places, key=lambda place: place.order, default=None)
+    return Outlook(planned, gaps, _unread(files, first) if first else 0, connections)
+
+
+def _unread(files: Mapping[str, int], first: Place) -> int:
+    """Bytes of the log from a place on. files: their sizes, oldest first."""
+    names = list(files)
+    later = names[names.index(first.file) :]
+    return max(sum(files[name] for name in later) - first.offset, 0)
+
+
+def _planned(connection: Connection, table: Table, stored: str) -> int:
+    """Rows that the server's optimizer expects to look at."""
+    condition = Statements(table).where(Since(stored))
+    found = rows(connection, f"EXPLAIN SELECT 1 FROM {relation(table)} WHERE {condition}")
+    return sum(int(row[_ROWS] or 0) for row in found)
