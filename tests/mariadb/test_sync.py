@@ -11,8 +11,9 @@ import pytest
 
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.errors import GrantMissing, SourceUnavailable, TableChanged
+from repl_pipelines.model.diagnosis import Grade
 from repl_pipelines.model.selection import Everything
-from repl_pipelines.model.table import Declaration, Deletes, TimePartition
+from repl_pipelines.model.table import Declaration, Deletes, Mode, TimePartition
 from repl_pipelines.sources.mariadb import readers
 from repl_pipelines.sources.mariadb.connection import Protection, connect, rows
 from repl_pipelines.sources.mariadb.source import MariadbSource
@@ -185,15 +186,27 @@ def test_a_right_that_is_missing_is_named(mariadb: MariadbServer, shop: Shop) ->
     [table] = source.discover([Declaration("t")])
     with pytest.raises(GrantMissing, match="RELOAD"), source.snapshot([table]):
         pass
-    shop.sql("grant reload on *.* to 'copier'@'127.0.0.1'")
+    assert fixes(source, Declaration("t")) == ["GRANT RELOAD ON *.* TO 'copier'@'127.0.0.1';"]
+    shop.sql(*fixes(source, Declaration("t")))
     with source.snapshot([table]) as snapshot:
         assert snapshot.figures(table, Everything()).total.rows == 0
     [table] = source.discover([Declaration("t", cursor="at")])
     with pytest.raises(GrantMissing, match="PROCESS"), source.snapshot([table]):
         pass
-    shop.sql("grant process on *.* to 'copier'@'127.0.0.1'")
+    shop.sql(*fixes(source, Declaration("t", cursor="at")))
     with source.snapshot([table]) as snapshot:
-        assert snapshot.horizon(table, None) is not None
+        horizon = snapshot.horizon(table, None)
+    assert horizon is not None
+    outlook = source.look_out([table], {table.name: horizon})
+    assert set(outlook.rows) == {table.name}
+    assert len(fixes(source, Declaration("t", mode=Mode.LOG))) == 2
+    shop.sql(*fixes(source, Declaration("t", mode=Mode.LOG)))
+    assert not fixes(source, Declaration("t", mode=Mode.LOG))
+
+
+def fixes(source: MariadbSource, declaration: Declaration) -> list[str]:
+    """What `doctor` would have somebody run."""
+    return [one.fix for one in source.diagnose([declaration]) if one.grade is Grade.FAULT]
 
 
 def test_a_session_that_is_lost_ends_the_snapshot_and_not_the_process(shop: Shop) -> None:

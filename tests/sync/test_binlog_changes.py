@@ -12,6 +12,7 @@ from repl_pipelines.lake.history import History
 from repl_pipelines.model.entry import Action
 from repl_pipelines.model.position import Position
 from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sync.forecast import Move, forecast
 from tests.servers import Bucket
 from tests.sync.marias import Maria, following
 
@@ -36,6 +37,11 @@ def base_files(shop: Maria, name: str) -> set[str]:
 
 def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
     base = base_files(shop, "orders")
+    shop.sql("insert into orders values (999, 1, null)")
+    ahead = forecast(shop.replication)
+    assert {table.move for table in ahead.tables} == {Move.CHANGES}
+    assert ahead.log
+    assert ahead.log > 100
     entries = shop.streamed(
         "insert into orders values (1000, 1, null)",
         "update orders set id = id + 5000 where id > 390",
@@ -43,7 +49,7 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
         "update parts set o = 7, word = '汉' where id = 901",
         "update parts set id = 902 where id = 900",
     )
-    assert entries["orders"].changed == 1 + 2 * 11
+    assert entries["orders"].changed == 2 + 2 * 12
     # The foreign key deletes parts, and the log does not say so.
     entries = shop.sync("delete from orders where id in (1, 2)")
     assert shop.gaps["orders"] == ""

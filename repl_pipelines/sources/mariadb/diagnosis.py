@@ -1,13 +1,10 @@
 """What of a MariaDB server a replication depends on, looked at without changing anything."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 
 from repl_pipelines.model.diagnosis import Diagnosis, advice, clock, fault, well
-from repl_pipelines.model.table import Mode
-from repl_pipelines.sources.contract import Survey
-from repl_pipelines.sources.diagnosis import diagnosed
-from repl_pipelines.sources.mariadb import values
+from repl_pipelines.model.table import Declaration, Mode
 from repl_pipelines.sources.mariadb.connection import Connection, Protection, rows
 
 _SERVER = "select version(), @@global.read_only, unix_timestamp(now(6)), current_user()"
@@ -27,8 +24,10 @@ _KEPT = "select @@global.binlog_expire_logs_seconds"
 DAY = 86_400
 
 
-def diagnose(connection: Connection, survey: Survey, protection: Protection) -> Iterator[Diagnosis]:
-    """A look at the server, the user's rights, and the tables."""
+def diagnose(
+    connection: Connection, declarations: Sequence[Declaration], protection: Protection
+) -> Iterator[Diagnosis]:
+    """A look at the server and the user's rights; the tables are not looked at."""
     before = time.time()
     [(version, read_only, at, user)] = rows(connection, _SERVER)
     ours = (before + time.time()) / 2
@@ -36,7 +35,7 @@ def diagnose(connection: Connection, survey: Survey, protection: Protection) -> 
     yield well("server", f"MariaDB {version}{kind}; the user is {user}")
     yield clock(float(at) - ours)
     yield _connections(connection, protection)
-    modes = {table.mode for table in survey.tables}
+    modes = {Mode.CURSOR if one.cursor else one.mode for one in declarations}
     yield from _rights(connection, user, modes)
     if Mode.LOG in modes:
         [(kept,)] = rows(connection, _KEPT)
@@ -48,8 +47,7 @@ def diagnose(connection: Connection, survey: Survey, protection: Protection) -> 
                 f"SET GLOBAL binlog_expire_logs_seconds = {3 * DAY};",
             )
         else:
-            yield well("mode log", "the binary log tells rows whole, and is kept long enough")
-    yield from diagnosed(survey, values.misfit)
+            yield well("mode log", "the server keeps its binary log long enough")
 
 
 def _connections(connection: Connection, protection: Protection) -> Diagnosis:
@@ -70,7 +68,9 @@ def _connections(connection: Connection, protection: Protection) -> Diagnosis:
     return well("connections", f"{int(free)} are free; a sync has up to {needed}")
 
 
-def _rights(connection: Connection, user: str, modes: set[Mode]) -> Iterator[Diagnosis]:
+def _rights(
+    connection: Connection, user: str, modes: Container[Mode | None]
+) -> Iterator[Diagnosis]:
     name, _, host = user.rpartition("@")
     account = f"'{name}'@'{host}'"
     had = {str(right) for (right,) in rows(connection, _RIGHTS)}

@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 import pymysql
 
 from repl_pipelines import duck
+from repl_pipelines.errors import GrantMissing
 from repl_pipelines.model.column import Column
-from repl_pipelines.model.diagnosis import Diagnosis, examined
+from repl_pipelines.model.diagnosis import Diagnosis, Grade, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.model.trace import Trace
 from repl_pipelines.sources.contract import LogStatus, Measured, Outlook, Survey
-from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions
+from repl_pipelines.sources.diagnosis import diagnosed
+from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions, values
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -58,9 +60,14 @@ class MariadbSource:
         """See `sources.contract.Source`."""
 
         def look() -> Iterator[Diagnosis]:
-            survey = self.survey(declarations)
             with self.connection() as connection, self._errors("looking at the server"):
-                yield from diagnosis.diagnose(connection, survey, self.protection)
+                found = list(diagnosis.diagnose(connection, declarations, self.protection))
+            yield from found
+            try:
+                yield from diagnosed(self.survey(declarations), values.misfit)
+            except GrantMissing:
+                if all(one.grade is not Grade.FAULT for one in found):
+                    raise  # else it is one of those
 
         return examined("connection", look)
 
