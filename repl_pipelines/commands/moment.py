@@ -34,7 +34,7 @@ class Moment(click.ParamType[datetime | int]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime | int:
-        if isinstance(value, int) or re.fullmatch(r"\d{9,}", value):
+        if isinstance(value, int) or re.fullmatch(r"\d+", value):
             return int(value)
         if lsn := re.fullmatch(r"([0-9A-Fa-f]+)/([0-9A-Fa-f]+)", value):
             high, low = (int(part, 16) for part in lsn.groups())

@@ -73,7 +73,7 @@ def test_an_interrupted_sync_ends_cleanly_and_is_gone_on_with(
     interrupted: list[str] = []
 
     def reach(name: str) -> None:
-        if name == "lake.uploaded" and not interrupted:
+        if name == "sync.part_uploaded" and not interrupted:
             interrupted.append(name)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -93,12 +93,12 @@ def test_what_cannot_be_reached_is_told_by_its_code(
     for name in ("TEST_PASSWORD", "TEST_SECRET_KEY"):
         with monkeypatch.context() as wrong:
             wrong.setenv(name, "wrong canary")
-            for words in (["plan"], ["sync"], ["prove"], ["repair", "--dry-run"]):
+            for words in (["sync"], ["repair", "--dry-run"]):
                 told = call(words[0], "shop", *words[1:], "--json", code=Exit.ACT)
                 assert told.document["error"]["remedy"]
                 assert "canary" not in told.out + told.err
     project.unplug_source()
-    for words in ("plan", "sync", "prove", "repair", "history"):
+    for words in ("plan", "sync", "prove", "history"):
         table = ["orders"] if words == "history" else []
         told = call(words, "shop", *table, code=Exit.LATER)
         assert "SourceUnavailable" in told.err
