@@ -16,6 +16,7 @@ from repl_pipelines.commands.output import Output, error_document
 from repl_pipelines.commands.project import declared, in_project, some_tables
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.sync.forecast import Forecast, forecast
+from repl_pipelines.sync.named import named
 
 
 @command()
@@ -38,7 +39,7 @@ def plan(output: Output, name: str, tables: tuple[str, ...], project: Path) -> E
       repl-pipelines plan crm --json | jq '.source.scanned_bytes'
     """  # noqa: D301 - \b marks lines that click must not join
     engine = declared(project, name).engine()
-    found = forecast(engine, engine.named(tables))
+    found = forecast(engine, named(engine, tables))
     away = {n: one for n, one in found.replicas.items() if isinstance(one, ReplicationError)}
     failed = {**{str(table): error for table, error in found.failed.items()}, **away}
     output.show(

@@ -16,6 +16,7 @@ from repl_pipelines.model.table import Table
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sync.engine import Replication as Engine
+from repl_pipelines.sync.named import named
 from repl_pipelines.sync.report import Report
 
 if TYPE_CHECKING:  # it brings Dagster along, which takes two seconds
@@ -106,7 +107,7 @@ def declared(project: Path, name: str) -> Declared:
 
 def one_table(engine: Engine, name: str) -> Table:
     """The table with this name, as the source has it now. Raises DeclarationError."""
-    names = engine.named([name])
+    names = named(engine, [name])
     if names is None or len(names) > 1:
         raise DeclarationError(f"{name!r} means several tables.", "Name one of them.")
     survey = engine.source.survey(engine.declarations)

@@ -11,6 +11,7 @@ from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.progress import followed
 from repl_pipelines.commands.project import declared, in_project, some_tables
 from repl_pipelines.commands.verdict import exit_by, verdict_document, verdict_drawn
+from repl_pipelines.sync.named import named
 
 
 @command()
@@ -35,6 +36,6 @@ def prove(output: Output, name: str, tables: tuple[str, ...], project: Path) -> 
     """  # noqa: D301 - \b marks lines that click must not join
     with followed(output) as progress:
         engine = declared(project, name).engine(progress)
-        verdict = engine.prove(engine.named(tables), run=str(uuid.uuid4()))
+        verdict = engine.prove(named(engine, tables), run=str(uuid.uuid4()))
     output.show({"replication": name, **verdict_document(verdict)}, lambda: verdict_drawn(verdict))
     return exit_by(verdict)

@@ -16,6 +16,7 @@ from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.progress import followed
 from repl_pipelines.commands.project import declared, in_project, some_tables
 from repl_pipelines.commands.verdict import exit_by, verdict_document, verdict_drawn
+from repl_pipelines.sync.named import named
 from repl_pipelines.sync.repair import RepairReport
 
 
@@ -55,7 +56,7 @@ def repair(
         replication = declared(project, name)
         engine = replication.engine(progress)
         report = engine.repair(
-            engine.named(tables),
+            named(engine, tables),
             limit=replication.component.repair.limit if limit is None else limit,
             dry_run=dry_run,
             run=str(uuid.uuid4()),

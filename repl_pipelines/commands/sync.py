@@ -20,6 +20,7 @@ from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import TableName
 from repl_pipelines.replicas.contract import Applied
 from repl_pipelines.sync.engine import Replication
+from repl_pipelines.sync.named import named
 from repl_pipelines.sync.report import SyncReport
 
 Moved = Mapping[str, Mapping[TableName, Applied]]  # by replica
@@ -45,7 +46,7 @@ def sync(output: Output, name: str, tables: tuple[str, ...], project: Path) -> E
     with followed(output) as progress:
         engine = declared(project, name).engine(progress)
         run = str(uuid.uuid4())
-        report = engine.sync(engine.named(tables), run=run)
+        report = engine.sync(named(engine, tables), run=run)
         moved, unmoved = _applied(engine, run)
     failed = {**{str(table): error for table, error in report.failed.items()}, **unmoved}
     output.show(

@@ -70,30 +70,6 @@ class Replication:
         """The declared tables as the source has them now; raises the first problem."""
         return self.source.discover(self.declarations)
 
-    def named(self, names: Collection[str]) -> list[TableName] | None:
-        """Tables of this replication by name or pattern, as in declarations; None for no names.
-
-        Raises TableNotFound for a name that means none of them.
-        """
-        if not names:
-            return None
-        survey = self.source.survey(self.declarations)
-        own = {*(table.name for table in survey.tables), *survey.problems}
-        found: set[TableName] = set()
-        for name in names:
-            meant = self.source.survey([Declaration(name)])
-            absent = (e for e in meant.problems.values() if isinstance(e, TableNotFound))
-            for error in absent:
-                raise error
-            chosen = own & {*(table.name for table in meant.tables), *meant.problems}
-            if not chosen:
-                raise TableNotFound(
-                    f"{name!r} means no table of replication {self.name!r}.",
-                    f"It has: {', '.join(sorted(map(str, own)))}.",
-                )
-            found |= chosen
-        return sorted(found)
-
     def sync(
         self,
         tables: Collection[TableName] | None = None,
