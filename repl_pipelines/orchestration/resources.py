@@ -157,6 +157,7 @@ class MariaDBSource(SourceResource):
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
+    hash_key: str = Field(default="", description=_KEY)
     max_proof: int = Field(
         default=3600,
         description="Seconds for which a validation may hold a snapshot, which holds back purge; "
@@ -185,7 +186,8 @@ class MariaDBSource(SourceResource):
             lock_timeout=self.lock_timeout,
             max_proof=self.max_proof,
         )
-        return Engine(name, where, protection, Limits(memory=self.memory_mb * 2**20))
+        limits = Limits(memory=self.memory_mb * 2**20)
+        return Engine(name, where, protection, limits, hash_key=self.hash_key)
 
 
 class S3Lake(LakeResource):

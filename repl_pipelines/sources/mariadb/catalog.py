@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicationError
-from repl_pipelines.model.column import Policy
+from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.sources import declared
+from repl_pipelines.sources import concealment, declared
+from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.contract import Survey
 from repl_pipelines.sources.mariadb import types, values
 from repl_pipelines.sources.mariadb.connection import Connection, Row, rows, source_errors
@@ -37,6 +38,13 @@ select index_name, non_unique, column_name, sub_part, nullable
 from information_schema.statistics where table_schema = %s and table_name = %s
 order by non_unique, index_name <> 'PRIMARY', index_name, seq_in_index
 """
+_KEPT_BY = ("general_log", "performance_schema", "server_audit", "log_slow_query")
+_KEEPERS = """
+select @@global.general_log, @@global.performance_schema,
+  (select count(*) from information_schema.plugins
+   where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE'),
+  @@global.slow_query_log and @@global.long_query_time = 0
+"""
 # Those that read a table as it was when the transaction began.
 _CONSISTENT = ("InnoDB", "ROCKSDB")
 
@@ -59,7 +67,11 @@ class Relation:
 
 
 def survey(
-    connection: Connection, source: str, schema: str, declarations: Sequence[Declaration]
+    connection: Connection,
+    source: str,
+    schema: str,
+    declarations: Sequence[Declaration],
+    secrets: Secrets,
 ) -> Survey:
     """What the declarations come to on this server; see `sources.contract.Source.survey`."""
     relations = [Relation(TableName(s, n), kind) for s, n, kind in rows(connection, _NAMES)]
@@ -68,7 +80,7 @@ def survey(
     for relation, declaration in chosen:
         try:
             with source_errors(source, f"looking at {relation.name}"):
-                tables.append(_table(connection, source, relation, declaration))
+                tables.append(_table(connection, source, relation, declaration, secrets))
         except ReplicationError as error:
             problems[relation.name] = error
     logged = eligible.surveyed(connection, source, [t for t in tables if t.mode is Mode.LOG])
@@ -78,13 +90,19 @@ def survey(
 
 
 def _table(
-    connection: Connection, source: str, relation: Relation, declaration: Declaration
+    connection: Connection,
+    source: str,
+    relation: Relation,
+    declaration: Declaration,
+    secrets: Secrets,
 ) -> Table:
     name = relation.name
     described = _described(connection, name)
     declared.check_policies_named(name, declaration, [d.name for d in described])
     relation = _looked_at(connection, source, relation, described)
-    columns = tuple(types.column_of(name, d, _policy(name, d, declaration)) for d in described)
+    columns = tuple(_column(name, d, declaration, secrets) for d in described)
+    if any(column.policy is Policy.HASH for column in columns):
+        _check_statements_kept(connection, name)
     indexes = _indexes(connection, name)
     keys = [tuple(i.columns) for i in indexes if i.is_key]
     table = declared.resolve(relation, declaration, columns, keys, values.misfit)
@@ -98,16 +116,32 @@ def _table(
     return table
 
 
-def _policy(table: TableName, column: types.Described, declaration: Declaration) -> Policy:
-    """Raises DeclarationError for one that would have to conceal values."""
-    policy = declaration.policy(column.name, [column.column_type, column.data_type])
-    if policy.protects:
+def _column(
+    table: TableName, described: types.Described, declaration: Declaration, secrets: Secrets
+) -> Column:
+    """Raises DeclarationError for `encrypt`, and for `hash` without a key."""
+    named = [described.column_type, described.data_type]
+    policy = declaration.policy(described.name, named)
+    if policy is Policy.ENCRYPT:
         raise DeclarationError(
-            f"{table}: column {column.name!r} has the policy `{policy}`, which sources in MariaDB"
-            " do not have yet: nothing of the table is read.",
-            "Leave the table out, or replicate a view of it without the column.",
+            f"{table}: column {described.name!r} has the policy `encrypt`, which sources in MariaDB"
+            " do not have: nothing of the table is read.",
+            "Use `hash`, `mask` or `drop`.",
         )
-    return policy
+    key_id = concealment.key_id(table, described.name, policy, secrets)
+    return types.column_of(table, described, policy, key_id)
+
+
+def _check_statements_kept(connection: Connection, table: TableName) -> None:
+    """A session is told the key by a statement. Raises DeclarationError."""
+    [found] = rows(connection, _KEEPERS)
+    kept = [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
+    if kept:
+        raise DeclarationError(
+            f"{table}: the policy `hash` gives the key to the server in a statement, and it keeps"
+            f" the text of statements ({', '.join(kept)}): nothing of the table is read.",
+            "Switch that off, or use `mask` or `drop`.",
+        )
 
 
 def _described(connection: Connection, name: TableName) -> list[types.Described]:

@@ -16,6 +16,7 @@ import pymysql
 from repl_pipelines.errors import SourceUnavailable
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table
+from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -26,6 +27,7 @@ from repl_pipelines.sources.mariadb.connection import (
     source_errors,
 )
 from repl_pipelines.sources.mariadb.log.anchor import order
+from repl_pipelines.sources.mariadb.values import PADS
 
 _BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _HOLD = "BACKUP STAGE BLOCK_COMMIT"
@@ -39,7 +41,9 @@ _SNAPSHOT = "show status like 'binlog_snapshot_%'"
 class Readers:
     """A fixed number of sessions in one snapshot; one that is lost cannot be replaced."""
 
-    def __init__(self, name: str, address: Address, protection: Protection) -> None:
+    def __init__(
+        self, name: str, address: Address, protection: Protection, secrets: Secrets
+    ) -> None:
         self._name = name
         self._idle: LifoQueue[Connection | None] = LifoQueue()
         self._all: list[Connection] = []
@@ -47,6 +51,7 @@ class Readers:
             for _ in range(protection.workers):
                 self._all.append(connect(address, protection, name))
                 _let_go_of_tables(self._all[-1])
+                _tell_key(self._all[-1], secrets)
             with (
                 source_errors(name, "taking the snapshot"),
                 closing(connect(address, protection, name)) as control,
@@ -139,3 +144,13 @@ def _position(at: datetime, gtid: str, server: str, file: str = "", offset: str 
     """Without a binary log there is no order, and only the clock tells two positions apart."""
     token = {"gtid": gtid, "file": file, "offset": offset, "server": server}
     return Position(at.replace(tzinfo=UTC), order(file, int(offset)) if file else 0, token)
+
+
+def _tell_key(connection: Connection, secrets: Secrets) -> None:
+    """Once a session, in a statement of its own: those that read name only the variables.
+
+    Of the key it has the pads (`HashKey.pads`).
+    """
+    if secrets.hash:
+        pads = zip(PADS, secrets.hash.pads(), strict=True)
+        rows(connection, "SET " + ", ".join(f"{name} = x'{pad}'" for name, pad in pads))

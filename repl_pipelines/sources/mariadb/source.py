@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 
 import pymysql
 
@@ -13,6 +14,7 @@ from repl_pipelines.model.diagnosis import Diagnosis, Grade, examined
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.model.trace import Trace
+from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import LogStatus, Measured, Outlook, Survey
 from repl_pipelines.sources.diagnosis import diagnosed
 from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions, values
@@ -45,16 +47,21 @@ class MariadbSource:
         address: Address,
         protection: Protection | None = None,
         limits: duck.Limits | None = None,
+        *,
+        hash_key: str = "",
     ) -> None:
+        """hash_key: the secret of policy `hash`. Raises DeclarationError for one too short."""
         self.name = name
         self.address = address
         self.protection = protection or Protection()
+        self._secrets = Secrets.of(name, hash_key)
         self._duckdb = duck.Instance((), limits)
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:
         """See `sources.contract.Source`."""
         with self.connection() as connection, self._errors("reading the catalog"):
-            return catalog.survey(connection, self.name, self.address.database, declarations)
+            schema = self.address.database
+            return catalog.survey(connection, self.name, schema, declarations, self._secrets)
 
     def diagnose(self, declarations: Sequence[Declaration]) -> Sequence[Diagnosis]:
         """See `sources.contract.Source`."""
@@ -83,9 +90,10 @@ class MariadbSource:
             raise problem
         return list(survey.tables)
 
-    def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:  # noqa: ARG002
+    def in_place_of(self, column: Column, texts: Sequence[str]) -> list[str]:
         """See `sources.contract.Source`."""
-        return list(texts)
+        found = concealed(column, texts, self._secrets) if column.concealed else texts
+        return [str(text) for text in found]
 
     @contextmanager
     def claim(self, names: Sequence[str], run: str) -> Iterator[frozenset[str]]:  # noqa: ARG002
@@ -127,7 +135,7 @@ class MariadbSource:
         if any(t.mode is Mode.CURSOR for t in tables):
             with self._errors("looking at open transactions"):
                 mark = open_transactions.watermark(self.address, self.protection, self.name)
-        with closing(Readers(self.name, self.address, self.protection)) as readers:
+        with closing(Readers(self.name, self.address, self.protection, self._secrets)) as readers:
             yield MariadbSnapshot(readers, mark, log, self.protection, self._duckdb)
 
     def standby(self, after: int) -> AbstractContextManager[Measured] | None:  # noqa: ARG002
@@ -157,7 +165,8 @@ class MariadbSource:
     ) -> LogReading | None:
         if not tables:
             return None
-        return LogReading.prepare(self.connection, self.name, tables, horizons, self._duckdb)
+        log = LogReading.prepare(self.connection, self.name, tables, horizons, self._duckdb)
+        return replace(log, secrets=self._secrets)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -72,7 +72,7 @@ class Statements:
         columns = [self.table.column(name) for name in self.table.key]
         names = [quote(c.name) for c in columns]
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
-        texts = ", ".join(f"COALESCE(CAST({name} AS CHAR), 'NULL')" for name in names)
+        texts = ", ".join(f"COALESCE({_shown(column)}, 'NULL')" for column in columns)
         groups = ", ".join(
             f"BINARY {n}" if _collated(c) else n for n, c in zip(names, columns, strict=True)
         )
@@ -138,7 +138,8 @@ class Statements:
             f"({', '.join(constant(c, v) for c, v in zip(columns, key, strict=True))})"
             for key in keys
         )
-        condition = f"({', '.join(quote(c.name) for c in columns)}) IN ({wanted})"
+        names = ", ".join(value(c) if c.concealed else quote(c.name) for c in columns)
+        condition = f"({names}) IN ({wanted})"
         if not any(map(_collated, columns)):
             return condition
         forms = [checksum.row_text([form]) for form in _forms(columns)]
@@ -158,13 +159,18 @@ class Statements:
 
     def _misfit(self) -> str:
         """The ordinal of a column whose value has no place, and the row's key; else NULL."""
-        key = ", ".join(f"CAST({quote(k)} AS CHAR)" for k in self.table.key) or "''"
+        key = ", ".join(_shown(self.table.column(k)) for k in self.table.key) or "''"
         cases = [
             f"WHEN {predicate} THEN CONCAT({c.ordinal}, ' ', CONCAT_WS(', ', {key}))"
             for c in self.table.columns
             if c.policy is Policy.FAIL and (predicate := misfit(c))
         ]
         return f"CASE {' '.join(cases)} END" if cases else "NULL"
+
+
+def _shown(column: Column) -> str:
+    """The text of a key's value that an error may show."""
+    return value(column) if column.concealed else f"CAST({quote(column.name)} AS CHAR)"
 
 
 def _forms(columns: Sequence[Column]) -> list[Form]:
@@ -191,6 +197,8 @@ def _at_least(column: Column, lower: str | None) -> str:
 
 def constant(column: Column, written: str) -> str:
     """A value, as the lake's engines write it, as a constant of the column's type."""
+    if column.concealed:
+        return literal(written)
     if column.family is Family.BYTES:
         return "x" + literal(written.removeprefix("\\x"))
     if column.family in (Family.INTEGER, Family.DECIMAL):

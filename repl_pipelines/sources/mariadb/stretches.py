@@ -22,6 +22,8 @@ def axis(table: Table) -> str | None:
     if not table.key or not table.key_enforced:
         return None
     column = table.column(table.key[0])
+    if column.concealed:  # bounds are values, and are shown
+        return None
     # Kept as text it has another order in the copies, but none is asked for here.
     return column.name if data_type(column) in _NUMBERS else None
 

@@ -69,7 +69,7 @@ class Described:
         return f"{self.column_type} character set {self.charset}"
 
 
-def column_of(table: TableName, described: Described, policy: Policy) -> Column:
+def column_of(table: TableName, described: Described, policy: Policy, key_id: str = "") -> Column:
     """The column this becomes under `policy`. Raises ValueNotRepresentable for unknown types."""
     found = _lake_types(described)
     if found is None:
@@ -78,7 +78,8 @@ def column_of(table: TableName, described: Described, policy: Policy) -> Column:
             f" {described.column_type}.",
             "Leave the table out, or have the values in a column of another type.",
         )
-    family, lake_type, duckdb_type, postgres_type = _AS_TEXT if policy is Policy.TEXT else found
+    as_text = policy is Policy.TEXT or policy.conceals
+    family, lake_type, duckdb_type, postgres_type = _AS_TEXT if as_text else found
     return Column(
         name=described.name,
         ordinal=described.ordinal,
@@ -90,6 +91,7 @@ def column_of(table: TableName, described: Described, policy: Policy) -> Column:
         nullable=described.nullable or policy is Policy.NULL,
         policy=policy,
         comment=described.comment,
+        key_id=key_id,
     )
 
 

@@ -7,10 +7,12 @@ without backslash escapes, times in UTC.
 import re
 
 from repl_pipelines.duck import duckdb_type
-from repl_pipelines.model.column import Column, Family, Policy
-from repl_pipelines.model.sql import quote
+from repl_pipelines.model.column import MASKED, Column, Family, Policy
+from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.proof.checksum import Form
 
+# Variables of the sessions that read: the pads of the key of policy `hash`.
+PADS = ("@rp_inner_pad", "@rp_outer_pad")
 # Character sets in which every text is the same, there and back (tests/mariadb/test_contract.py).
 TOTAL = frozenset(["utf8mb4", "utf8mb3", "ascii", "latin1", "latin2"])
 _SHAPED = re.compile(r"geometry|point|linestring|polygon|multi(point|linestring|polygon)")
@@ -33,11 +35,13 @@ def misfit(column: Column) -> str | None:
     """
     name = quote(column.name)
     kind = data_type(column)
-    if kind in ("date", "datetime") and column.policy is not Policy.TEXT:
+    if column.policy is Policy.TEXT or column.concealed:
+        return None
+    if kind in ("date", "datetime"):
         day = f"DATE({name})" if kind == "datetime" else name
         # 0000-00-00, 2024-00-10, 2024-02-31 and the year 0 are no days of the calendar.
         return f"({name} IS NOT NULL AND NOT ({day} <=> FROM_DAYS(TO_DAYS({day}))))"
-    if kind == "timestamp" and column.policy is not Policy.TEXT:
+    if kind == "timestamp":
         return f"({name} IS NOT NULL AND {name} = 0)"
     return None
 
@@ -86,6 +90,18 @@ def lake(column: Column) -> str:
 
 def text(column: Column) -> str:
     """SQL for the value as the lake has it in a column of texts, in utf8mb4."""
+    match column.policy:
+        case Policy.MASK:
+            return f"IF({quote(column.name)} IS NULL, NULL, {literal(MASKED)})"
+        case Policy.HASH:
+            inner, outer = PADS
+            octets = f"CAST({_written(column)} AS BINARY)"
+            return f"SHA2(CONCAT({outer}, UNHEX(SHA2(CONCAT({inner}, {octets}), 256))), 256)"
+        case _:
+            return _written(column)
+
+
+def _written(column: Column) -> str:
     name = quote(column.name)
     kind = data_type(column)
     if kind in _WITH_CHARSET:

@@ -9,6 +9,7 @@ from repl_pipelines import duck
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.contract import Changes
 from repl_pipelines.sources.mariadb.connection import Connection, source_errors
 from repl_pipelines.sources.mariadb.log import eligible
@@ -39,6 +40,7 @@ class LogReading:
     reaches: Mapping[TableName, Sequence[Reach]]
     connect: Connect
     instance: duck.Instance
+    secrets: Secrets = field(default_factory=Secrets)
     anchors: dict[TableName, Anchor] = field(default_factory=dict[TableName, Anchor])
 
     @classmethod
@@ -67,7 +69,7 @@ class LogReading:
         """Read the log up to a snapshot, at `position`."""
         with closing(self.instance.session()) as session:
             now = round(position.at.timestamp() * 1_000_000)
-            return self._read(position, Target(directory, session, batches, now))
+            return self._read(position, Target(directory, session, batches, now, self.secrets))
 
     def _read(self, position: Position, target: Target) -> dict[TableName, Changes]:
         refusals = {name: Changes(problem=error) for name, error in self.problems.items()}

@@ -1,4 +1,8 @@
-"""Distributed transactions between XA PREPARE and XA COMMIT: their rows wait on local disk."""
+"""Distributed transactions between XA PREPARE and XA COMMIT: their rows wait on local disk.
+
+They are as the log has them, whatever a column's policy says; so they are encrypted, with a key
+that only this process ever has.
+"""
 
 import struct
 from collections.abc import Iterator
@@ -6,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from repl_pipelines.sources.mariadb.log.anchor import Place
 
 _RECORD = struct.Struct("<BI")
+_NONCE = struct.Struct("<4xQ")
 
 
 @dataclass
@@ -17,13 +24,15 @@ class Prepared:
 
     place: Place
     file: Path
+    cipher: AESGCM
 
     def events(self) -> Iterator[tuple[int, bytes]]:
         """Kind and body of its events."""
         with self.file.open("rb") as file:
             while record := file.read(_RECORD.size):
                 kind, size = _RECORD.unpack(record)
-                yield kind, file.read(size)
+                nonce = file.read(_NONCE.size)
+                yield kind, self.cipher.decrypt(nonce, file.read(size), None)
 
 
 @dataclass
@@ -33,6 +42,8 @@ class Shelf:
     directory: Path
     prepared: dict[bytes, Prepared] = field(default_factory=dict[bytes, Prepared])
     _open: Path | None = None
+    _cipher: AESGCM = field(default_factory=lambda: AESGCM(AESGCM.generate_key(256)))
+    _kept: int = 0  # events so far: no nonce comes twice
 
     def begin(self) -> None:
         """The events that follow belong to a transaction that will be prepared."""
@@ -42,13 +53,16 @@ class Shelf:
     def add(self, kind: int, body: bytes) -> None:
         """Keep an event of it."""
         assert self._open, "no distributed transaction has begun"
+        self._kept += 1
+        nonce = _NONCE.pack(self._kept)
+        hidden = self._cipher.encrypt(nonce, body, None)
         with self._open.open("ab") as file:
-            file.write(_RECORD.pack(kind, len(body)) + body)
+            file.write(_RECORD.pack(kind, len(hidden)) + nonce + hidden)
 
     def keep(self, name: bytes, place: Place) -> None:
         """It is prepared."""
         assert self._open, "no distributed transaction has begun"
-        self.prepared[name] = Prepared(place, self._open)
+        self.prepared[name] = Prepared(place, self._open, self._cipher)
         self._open = None
 
     def take(self, name: bytes) -> Prepared | None:

@@ -6,7 +6,7 @@ delete under the old key and an upsert under the new one.
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from repl_pipelines.duck import duckdb_type, parquet_options
 from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import UNKNOWN, Changes
 from repl_pipelines.sources.mariadb.log.events import Kind
 from repl_pipelines.sources.mariadb.log.gtid import GtidSet
@@ -44,13 +45,15 @@ _WRITTEN, _DELETED, _BEFORE, _AFTER = range(4)
 class Target:
     """Where files go, the session that writes them, and the number of each table's batch.
 
-    now: when the snapshot was taken, in microseconds since 1970
+    now:     when the snapshot was taken, in microseconds since 1970
+    secrets: of the columns that are hashed
     """
 
     directory: Path
     session: duckdb.DuckDBPyConnection
     batches: Mapping[TableName, int]
     now: int
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ class Spool:
             reading = self.readings[column.name]
             told = column.name in images.fields and reading.decode is not None
             if told and (not deletes or column.name in self.table.key):
-                columns[column.name] = reading.array(*images.of(column.name, which))
+                found = reading.array(*images.of(column.name, which))
+                columns[column.name] = self._concealed(column, found)
             elif not deletes:
                 unknown.append(column.ordinal)
         stamps = [self._stamps[n] for n in images.event[which]]
@@ -179,15 +183,30 @@ class Spool:
             columns[UNKNOWN] = pa.array([unknown] * count, pa.list_(pa.int32()))
         self._write(pa.table(columns), count)
 
+    def _concealed(self, column: Column, found: Any) -> Any:
+        """What stands for a column's values, if it is protected; before any file has them."""
+        if not column.concealed:
+            return found
+        session = self.target.session
+        session.register("found", pa.table({column.name: found}))
+        try:
+            query = f"SELECT ({self.readings[column.name].value})::VARCHAR FROM found"
+            texts = [text for (text,) in session.execute(query).fetchall()]
+        finally:
+            session.unregister("found")
+        return pa.array(concealed(column, texts, self.target.secrets), pa.large_string())
+
+    def _value(self, column: Column, told: Collection[str]) -> str:
+        if column.name not in told:
+            return _nothing(column)
+        return quote(column.name) if column.concealed else self.readings[column.name].value
+
     def _write(self, rows: Any, count: int) -> None:
         """Append rows as a file in lake types."""
         path = self.target.directory / f"{uuid4().hex}.parquet"
         names = set(rows.column_names)
         session = self.target.session
-        values = [
-            f"{self.readings[c.name].value if c.name in names else _nothing(c)} AS {quote(c.name)}"
-            for c in self.table.columns
-        ]
+        values = [f"{self._value(c, names)} AS {quote(c.name)}" for c in self.table.columns]
         stamps = [quote(name) for name in rows.column_names if name.startswith("_rp_")]
         query = f"SELECT {', '.join([*values, *stamps])} FROM rows"
         session.register("rows", rows)

@@ -1,0 +1,147 @@
+"""Protected columns of MariaDB: their values reach nothing of ours, and copies are proven."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+
+from repl_pipelines.errors import DeclarationError, ErasureRefused
+from repl_pipelines.model.column import Policies, Policy
+from repl_pipelines.model.table import Declaration, Mode, TableName
+from repl_pipelines.sources.concealment import HashKey
+from repl_pipelines.sources.mariadb.connection import Protection, connect, rows
+from repl_pipelines.sources.mariadb.source import MariadbSource
+from repl_pipelines.sync.engine import Replication
+from tests.mariadb.world import Shop
+from tests.sync.canaries import Canaries
+
+KEY = "the key that these tests hash with"
+PERSON, NOTE, PICTURE, WORD, PRICE = (
+    "Cänary Finch",
+    "cnryNote",
+    "cnryBytes",
+    "cnryWord",
+    "72605431.98",
+)
+COLUMNS = (
+    "person varchar(40), note text, picture blob, word varchar(20) character set latin1,"
+    " price decimal(12,2), born datetime(3), kanji varchar(9) character set gbk, plain int,"
+    " at timestamp(6) not null default current_timestamp(6)"
+)
+GENERAL = Policies(
+    {"note": Policy.MASK, "picture": Policy.DROP}
+    | dict.fromkeys(("person", "word", "price", "born", "kanji"), Policy.HASH)
+)
+MODES = (
+    Declaration("bag", general=GENERAL),
+    Declaration("members", cursor="at", general=GENERAL),
+    Declaration("streamed", mode=Mode.LOG, general=GENERAL),
+    Declaration("people", mode=Mode.LOG, general=GENERAL),
+)
+
+
+def hashed(value: object) -> str:
+    return hmac.new(KEY.encode(), str(value).encode(), hashlib.sha256).hexdigest()
+
+
+def values(n: int) -> str:
+    return (
+        f"'{PERSON} {n}', '{NOTE}', '{PICTURE}', '{WORD}é{n}', {PRICE},"
+        f" '1980-02-03 04:05:06.700', '汉{n}', {n}, now(6)"
+    )
+
+
+def row(n: int, person: str = "") -> tuple:
+    born, kanji = hashed("1980-02-03 04:05:06.7"), hashed(f"汉{n}")
+    person = hashed(person or f"{PERSON} {n}")
+    return (n, person, "***", hashed(f"{WORD}é{n}"), hashed(PRICE), born, kanji)
+
+
+def copied(shop: Shop, replication: Replication, name: str) -> list[tuple]:
+    table = next(t for t in replication.tables() if t.name.name == name)
+    assert "picture" not in [column.name for column in table.columns]
+    with shop.lake.session() as session:
+        lake = shop.lake.table(table.name).rows_sql(table)
+        query = f"select plain, person, note, word, price, born, kanji from ({lake})"
+        return sorted(session.execute(query).fetchall())
+
+
+def test_no_protected_value_leaves_mariadb_in_any_mode(shop: Shop) -> None:
+    for name, key in (
+        ("bag", ""),
+        ("members", "id int primary key, "),
+        ("streamed", "id int primary key, "),
+    ):
+        shop.sql(f"create table {name} ({key}{COLUMNS})")
+    shop.sql(f"create table people ({COLUMNS}, primary key (person))")
+    ids = {"members": True, "streamed": True}
+    for name in ("bag", "members", "streamed", "people"):
+        for n in (1, 2, 3):
+            shop.sql(f"insert into {name} values ({f'{n}, ' if name in ids else ''}{values(n)})")
+    source = MariadbSource("shop", shop.address, Protection(workers=2), hash_key=KEY)
+    replication = Replication("shop", source, shop.lake, shop.replicas, MODES)
+    canaries = Canaries(PERSON, NOTE, PICTURE, WORD, PRICE, KEY, *HashKey(KEY.encode()).pads())
+
+    def sync() -> dict[str, int]:
+        report = replication.sync()
+        assert not report.failed, report.failed
+        for replica in shop.replicas:
+            replication.apply(replica.name)
+        return {entry.table.name: entry.reconciled for entry in report.entries}
+
+    with canaries.watching_scratch():
+        sync()
+        for name in ("bag", "members", "streamed", "people"):
+            assert copied(shop, replication, name) == [row(n) for n in (1, 2, 3)], name
+        for name in ("bag", "members", "streamed", "people"):
+            moved = f"update {name} set person = '{PERSON} moved', at = now(6) where plain = 2"
+            shop.sql(moved, f"delete from {name} where plain = 3")
+        # A distributed transaction waits on local disk over a sync.
+        with connect(shop.address, Protection(), "test") as beside:
+            insert = f"insert into streamed values (4, {values(4)})"
+            for statement in ("xa start 'w'", insert, "xa end 'w'", "xa prepare 'w'"):
+                rows(beside, statement)
+        reconciled = sync()
+        assert (reconciled["streamed"], reconciled["people"]) == (0, 0)
+        shop.sql("xa commit 'w'")
+        assert sync()["streamed"] == 0
+        moved = [row(1), row(2, f"{PERSON} moved")]
+        for name in ("bag", "members", "streamed", "people"):
+            more = [row(4)] if name == "streamed" else []
+            assert copied(shop, replication, name) == [*moved, *more], name
+        wanted = {"people": [{"person": f"{PERSON} 1"}], "bag": [{"price": PRICE, "plain": "1"}]}
+        with pytest.raises(ErasureRefused, match=r"bag \(1\) and .*people \(1\)"):
+            replication.erase(wanted)
+        shop.sql("delete from people where plain = 1", "delete from bag where plain = 1")
+        report = replication.erase(wanted)
+        assert report.done, report
+        assert all(one.rows for one in report.tables), report.tables
+        assert replication.prove().proven
+    for key in shop.lake.store.keys(""):
+        canaries.look_into(key, shop.lake.store.read(key) or b"")
+    for file in shop.directory.glob("*.duckdb"):
+        canaries.look(file.name, file.read_bytes())
+    canaries.look("processes", repr(shop.sql("select * from information_schema.processlist")))
+    canaries.assert_none()
+
+
+def test_refusals_name_the_column_and_the_remedy(shop: Shop) -> None:
+    shop.sql("create table t (id int primary key, person text)", "insert into t values (1, 'x')")
+    name = TableName(shop.address.database, "t")
+
+    def problem(policies: dict[str, Policy], key: str = KEY) -> str:
+        source = MariadbSource("shop", shop.address, hash_key=key)
+        return str(source.survey([Declaration("t", policies=policies)]).problems[name])
+
+    assert "`hash_key`" in problem({"person": Policy.HASH}, "")
+    assert "Use `hash`, `mask` or `drop`" in problem({"person": Policy.ENCRYPT})
+    assert "'id' is part of the key" in problem({"id": Policy.MASK})
+    shop.sql("set global general_log = on")
+    try:
+        assert "(general_log)" in problem({"person": Policy.HASH})
+    finally:
+        shop.sql("set global general_log = off")
+    with pytest.raises(DeclarationError, match="shorter than 16 bytes"):
+        MariadbSource("shop", shop.address, hash_key="guessed")
