@@ -135,6 +135,7 @@ def test_a_pause_holds_until_it_is_resumed(world: World, meet: Meet) -> None:
     assert world.bench.sql("select confirmed_flush_lsn from pg_replication_slots") == before
 
     lake.journal.vacuum()
+    assert lake.journal.compact()
     pause(lake, world.source, replace(REASON, by="bob"), drop_slot=False)
     for refused in (world.replication.sync, world.replication.prove, world.replication.repair):
         with pytest.raises(ReplicationPaused, match="ann@ops"):
