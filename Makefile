@@ -30,6 +30,14 @@ test: setup lint types ## Lint, check the types and run all tests
 bench: setup ## Measure speed against peers and limits (NAMES=cdc for one)
 	$(BIN)/python -m bench $(NAMES)
 
+.PHONY: soak
+soak: setup ## A live shop while everything goes wrong; MINUTES=60, SEED=n repeats one
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+.PHONY: images
+images: setup ## Take the pictures in docs/images anew, by the browser's tests
+	IMAGES=docs/images $(BIN)/python -m pytest tests/browser
+
 .PHONY: lint
 lint: setup ## Lint and check the format
 	$(BIN)/ruff check

@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from repl_pipelines.orchestration.alert_targets import EmailAlerts as EmailAlerts
+    from repl_pipelines.orchestration.alert_targets import SlackAlerts as SlackAlerts
+    from repl_pipelines.orchestration.alert_targets import WebhookAlerts as WebhookAlerts
     from repl_pipelines.orchestration.resources import DuckDBReplica as DuckDBReplica
     from repl_pipelines.orchestration.resources import MariaDBSource as MariaDBSource
     from repl_pipelines.orchestration.resources import PostgresReplica as PostgresReplica
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
     from repl_pipelines.replication import Replication as Replication
 
 _RESOURCES = "repl_pipelines.orchestration.resources"
+_ALERTS = "repl_pipelines.orchestration.alert_targets"
 _HOMES = {
+    "EmailAlerts": _ALERTS,
+    "SlackAlerts": _ALERTS,
+    "WebhookAlerts": _ALERTS,
     "DuckDBReplica": _RESOURCES,
     "MariaDBSource": _RESOURCES,
     "PostgresReplica": _RESOURCES,

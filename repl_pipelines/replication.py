@@ -28,6 +28,7 @@ from repl_pipelines.orchestration import state
 from repl_pipelines.orchestration.assets import REFRESH, definitions, undiscovered
 from repl_pipelines.orchestration.connections import Connections, SecretMissing
 from repl_pipelines.orchestration.declaration import (
+    Alerts,
     Fold,
     Repair,
     TableDeclaration,
@@ -102,6 +103,9 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
     )
     lag_limit: int = Field(
         default=900, description="Seconds a copy may be behind before its check fails."
+    )
+    alerts: Alerts = Field(
+        default=Alerts(), description="Who is told when it is late, not proven, or keeps failing."
     )
     resources: str = Field(
         default="resources:RESOURCES",
@@ -183,6 +187,7 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
             backfill=self.backfill,
             repair=self.repair,
             period=self.period,
+            alerts=self.alerts,
         )
         return definitions(plan, self.schedule, self.validation)
 
@@ -210,7 +215,8 @@ class Replication(dg.StateBackedComponent, dg.Model, dg.Resolvable):
 
     def connections(self, *, lake: str = "") -> Connections:
         """What its resource keys stand for, or with another lake. Raises DeclarationError."""
-        return Connections.find(self.resources, self.source, lake or self.lake, self.replicas)
+        named = (self.source, lake or self.lake, self.replicas, self.alerts.to)
+        return Connections.find(self.resources, *named)
 
     def _blamed(self, error: DeclarationError) -> list[str | int]:
         """The field that an error speaks of; of discovery, the item of `tables`."""

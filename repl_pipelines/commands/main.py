@@ -26,6 +26,7 @@ COMMANDS = {
     "rename": "Let the replication go on under another name.",
     "remove": "Take away slot, publication, replicas, lake: each by choice.",
     "evidence": "Verify records of proofs offline, or export a span of them.",
+    "metrics": "Figures for Prometheus: rows, bytes, lag, age of proofs, differences, log.",
 }
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
 

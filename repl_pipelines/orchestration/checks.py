@@ -9,7 +9,7 @@ from repl_pipelines.errors import NotProven, ReplicationError
 from repl_pipelines.model.entry import Entry
 from repl_pipelines.model.table import Table
 from repl_pipelines.orchestration import partitions
-from repl_pipelines.orchestration.differences import found_metadata
+from repl_pipelines.orchestration.differences import described, found_metadata
 from repl_pipelines.orchestration.metadata import (
     figure_metadata,
     log_metadata,
@@ -215,6 +215,7 @@ def equal(plan: Plan, proof: Proof, read_sql: str) -> dg.AssetCheckEvaluation:
         passed=proof.proven,
         partition=proof.partition or None,
         severity=ERROR,
+        description=None if proof.proven else described(proof),
         metadata={**proof_metadata(proof), **found_metadata(plan, [proof], read_sql)},
     )
 

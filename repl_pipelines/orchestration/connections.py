@@ -10,12 +10,13 @@ from dagster import DagsterInvalidConfigError
 
 from repl_pipelines.errors import TerminalError
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.orchestration.alert_targets import AlertTarget
 from repl_pipelines.orchestration.resources import LakeResource, ReplicaResource, SourceResource
 from repl_pipelines.orchestration.yaml_position import WrongField
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.contract import Source
 
-Found = TypeVar("Found", SourceResource, LakeResource, ReplicaResource)
+Found = TypeVar("Found", SourceResource, LakeResource, ReplicaResource, AlertTarget)
 
 
 class SecretMissing(TerminalError):
@@ -31,8 +32,18 @@ class Connections:
     replicas: Mapping[str, ReplicaResource]
 
     @classmethod
-    def find(cls, where: str, source: str, lake: str, replicas: Sequence[str]) -> "Connections":
+    def find(
+        cls,
+        where: str,
+        source: str,
+        lake: str,
+        replicas: Sequence[str],
+        alerts: Sequence[str] = (),
+    ) -> "Connections":
+        """alerts: resources that nothing but their role is asked of."""
         defined = _dictionary(where)
+        for i, name in enumerate(alerts):
+            _typed(defined, where, name, AlertTarget, ["alerts", "to", i])
         return cls(
             _typed(defined, where, source, SourceResource, ["source"]),
             _typed(defined, where, lake, LakeResource, ["lake"]),

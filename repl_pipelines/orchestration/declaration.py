@@ -43,6 +43,21 @@ class Repair(dg.Model, dg.Resolvable):
     )
 
 
+class Alerts(dg.Model, dg.Resolvable):
+    """Who is told what is wrong, and from when on it is."""
+
+    to: list[str] = Field(
+        default=[], description="Resources to tell, such as a SlackAlerts; none: no alerts."
+    )
+    proof_limit: int = Field(
+        default=86400, description="Seconds for which a proof that all copies are equal counts."
+    )
+    failures: int = Field(
+        default=3, description="Runs of a job that fail in succession before it is an alert.", ge=1
+    )
+    warnings: bool = Field(default=False, description="Tell of checks that only warn, too.")
+
+
 class PartitionedBy(dg.Model):
     """Split a table into time ranges, each a Dagster partition, replaced and proven as a whole."""
 

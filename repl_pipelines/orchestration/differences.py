@@ -13,6 +13,17 @@ from repl_pipelines.sync.report import Proof
 _SHOWN = 200  # rows of one table of metadata; the lake keeps all that were listed
 
 
+def described(proof: Proof) -> str:
+    """A failed proof in one line for a person: how much differs, and the first rows."""
+    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in proof.found.counts.items())
+    first = ", ".join(dict.fromkeys(one.key for one in proof.found.listed[:5]))
+    return (
+        f"Rows that differ: {kinds or 'not told'}{f' (first: {first})' if first else ''}."
+        f" {proof.source.rows:,} rows in the source,"
+        f" {proof.figure.rows:,} in the copy."
+    )
+
+
 def found_metadata(plan: Plan, proofs: Collection[Proof], read_sql: str) -> Mapping[str, Any]:
     """What failed proofs found; nothing where all are equal."""
     wrong = [proof for proof in proofs if not proof.proven]

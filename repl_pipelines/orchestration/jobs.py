@@ -1,4 +1,4 @@
-"""Jobs and schedules of a replication: sync often, validate in its own time."""
+"""Jobs, schedules and alerts of a replication: sync often, validate in its own time."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +11,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from repl_pipelines.errors import ReplicationError
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.orchestration import executor
+from repl_pipelines.orchestration.alerts import sensor
 from repl_pipelines.orchestration.erase import erase_job
 from repl_pipelines.orchestration.load import load_job
 from repl_pipelines.orchestration.names import VALIDATION
@@ -44,8 +45,9 @@ def jobs_and_schedules(
     )
     wanted = ((sync, sync_cron), (validate, validation_cron))
     schedules = [_schedule(plan, job, cron) for job, cron in wanted if cron]
+    sensors = [sensor(plan, [job.name for job, _ in wanted])] if plan.alerts.to else []
     by_hand = [load_job(plan), repair_job(plan), erase_job(plan)]
-    return dg.Definitions(jobs=[sync, validate, *by_hand], schedules=schedules)
+    return dg.Definitions(jobs=[sync, validate, *by_hand], schedules=schedules, sensors=sensors)
 
 
 def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> Job:
@@ -82,5 +84,6 @@ def _schedule(plan: Plan, job: Job, cron: str) -> dg.ScheduleDefinition:
         execution_fn=tick,
         required_resource_keys={plan.names.lake},
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=job.description,
+        # shown as plain text there
+        description=job.description and job.description.replace("`", ""),
     )

@@ -7,6 +7,7 @@ import dagster as dg
 from repl_pipelines.errors import ReplicationError, SyncInProgress, TransientError
 from repl_pipelines.model.table import TableName
 from repl_pipelines.orchestration.checks import equal_name
+from repl_pipelines.orchestration.differences import described
 from repl_pipelines.sync.report import Proof
 
 RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
@@ -43,7 +44,9 @@ class Outcome:
             partition = f"/{proof.partition}" if proof.partition is not None else ""
             what = f"{proof.table}{partition} in {proof.copy}"
             if not proof.proven and what not in self._errors:
-                self.differs(what, _difference(proof))
+                self.differs(
+                    what, f"{described(proof)} Check `{equal_name(proof.copy)}` lists them."
+                )
 
     def raise_failures(self) -> None:
         if not self._errors:
@@ -61,14 +64,3 @@ class Outcome:
             },
             allow_retries=transient,
         )
-
-
-def _difference(proof: Proof) -> str:
-    """One line for a person: how much differs, and the first rows."""
-    kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in proof.found.counts.items())
-    first = ", ".join(dict.fromkeys(one.key for one in proof.found.listed[:5]))
-    return (
-        f"differs from the source in {len(proof.differences)} groups; rows: {kinds or 'not told'}"
-        f"{f' (first: {first})' if first else ''}; {proof.source.rows:,} rows in the source,"
-        f" {proof.figure.rows:,} in the copy; check `{equal_name(proof.copy)}` lists them."
-    )

@@ -1,7 +1,7 @@
 """One replication as its assets need it: tables, names, and the layer and table of each key."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
@@ -9,7 +9,7 @@ import dagster as dg
 
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.model.table import Declaration, Mode, Table, TableName
-from repl_pipelines.orchestration.declaration import Repair
+from repl_pipelines.orchestration.declaration import Alerts, Repair
 from repl_pipelines.orchestration.names import VALIDATION, Names
 
 
@@ -29,6 +29,7 @@ class Plan:
     backfill: dg.BackfillPolicy
     repair: Repair
     period: timedelta | None = None
+    alerts: Alerts = field(default_factory=Alerts)
 
     @property
     def name(self) -> str:

@@ -122,7 +122,8 @@ def _copy_description(plan: Plan, layer: str, table: Table) -> str:
         )
     config = f'ops: {{{plan.step}: {{config: {{recopy: ["{table.name}"]}}}}}}'
     again = (
-        "Re-copy on demand without a gap for readers: materialize its partitions; the whole "
+        f"Job `{plan.name}_sync`, and so its schedule, brings all partitions that changed. Re-copy "
+        "on demand without a gap for readers: materialize the partitions; the whole "
         f"table: materialize `{plan.names.whole(layer).to_user_string()}` with `{config}`."
         if table.mode is Mode.PARTITION
         else f"Re-copy on demand without a gap for readers: materialize with `{config}`; add "

@@ -165,7 +165,8 @@ class SyncRun:
             copied = self._newer(table, keys, report) | copied
         for partition in sorted(copied):
             entry = copied[partition]
-            self._log_range(lake, entry, entry_metadata(self.plan, entry, report))
+            metadata = entry_metadata(self.plan, entry, report)
+            self._log_range(lake, entry, metadata, asked=partition in keys)
         for key in keys:
             if key in copied:
                 continue
@@ -202,13 +203,24 @@ class SyncRun:
         sql = self.engine.replicas[replica].read_sql(table)
         return applied_metadata(applied, seconds, sql)
 
-    def _log_range(self, key: dg.AssetKey, entry: Entry, metadata: Metadata) -> None:
-        """Rows without a time form a partition that Dagster cannot name; they count as a whole."""
+    def _log_range(
+        self, key: dg.AssetKey, entry: Entry, metadata: Metadata, *, asked: bool = True
+    ) -> None:
+        """Rows without a time form a partition that Dagster cannot name; they count as a whole.
+
+        asked: by the run; a table's first sync brings all partitions, and a backfill whose run
+        tells of more than it was to make is shown as more than complete
+        """
         partition = entry.partition or None
         event = dg.AssetMaterialization(key, partition=partition, metadata=dict(metadata))
-        self.context.log_event(event)
-        if partition:
+        if asked:
+            self.context.log_event(event)
+        else:
+            self.context.instance.report_runless_asset_event(event)
+        if partition and asked:
             checks.record(self.context, checks.proven(self.plan, entry))
+        elif partition:
+            self.context.instance.report_runless_asset_event(checks.proven(self.plan, entry))
 
     def _log_applied(
         self,

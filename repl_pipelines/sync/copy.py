@@ -39,8 +39,6 @@ def copy_full(work: Work) -> list[Entry]:
 def copy_whole(work: Work, source: Figures | None = None) -> list[Entry]:
     """Replace the table; readers see the old rows until the commit, the new ones after it."""
     table = work.table
-    if table.partition:
-        return _copy_all_partitions(work)
     source = source or work.snapshot.figures(table, Everything(), buckets=COARSE)
     incremental = table.mode in {Mode.CURSOR, Mode.LOG}
     horizon = work.snapshot.horizon(table, None) if incremental else None
@@ -51,10 +49,11 @@ def copy_whole(work: Work, source: Figures | None = None) -> list[Entry]:
     return commit(work, files, [entry], Replace.TABLE)
 
 
-def _copy_all_partitions(work: Work) -> list[Entry]:
+def copy_all_partitions(work: Work, wanted: Collection[str]) -> list[Entry]:
+    """Replace a table that is kept by time range; `wanted` get an entry even if they are empty."""
     source = work.snapshot.figures(work.table, Everything())
     # Partitions that are gone get an entry, too: their last one must not speak for them any more.
-    keys = sorted(source.groups.keys() | work.past.partitions.keys())
+    keys = sorted({*source.groups, *work.past.partitions, *wanted})
     files, entries = _copy_partitions(work, source, keys)
     work.prove(source, work.figures(files, Replace.TABLE), "the copy")
     whole = work.entry(Action.COPY, figures=source, changed=source.total.rows)

@@ -23,7 +23,7 @@ from repl_pipelines.sync.work import Work
 def copy_table(work: Work) -> list[Entry]:
     """Replace the table; a large one with a key piece by piece."""
     table = work.table
-    if table.partition or not table.key:
+    if not table.key:
         return copy_whole(work)
     pending = work.lake.pending(work.batch, table.fingerprint)
     kept = pending.kept()

@@ -26,7 +26,7 @@ from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.scratch import scratch_folder
 from repl_pipelines.sources.contract import Changes, Snapshot, Source
 from repl_pipelines.sync.changes import Batch, copy_range, reconcile, sync_cursor
-from repl_pipelines.sync.copy import check_key, copy_full
+from repl_pipelines.sync.copy import check_key, copy_all_partitions, copy_full
 from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.partition import sync_partitions
 from repl_pipelines.sync.past import Published
@@ -269,6 +269,8 @@ class SyncRun:
         again = self.request.recopy.get(table.name)
         whole = work.past.whole
         if whole is None or whole.shape != table.fingerprint or isinstance(again, Everything):
+            if table.partition:
+                return copy_all_partitions(work, self.request.partitions.get(table.name, ()))
             return copy_table(work)
         if table.mode is Mode.LOG and changes:
             if again:

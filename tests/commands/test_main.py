@@ -55,7 +55,7 @@ def test_every_command_teaches_and_can_print_json() -> None:
             continue
         assert "Example" in (one.help or ""), names
         flags = {option for parameter in one.params for option in parameter.opts}
-        assert {"--json", "--debug"} <= flags or names[-1] == "export", names
+        assert {"--json", "--debug"} <= flags or names[-1] in {"export", "metrics"}, names
 
 
 @pytest.mark.parametrize(
