@@ -157,7 +157,7 @@ class MariaDBSource(SourceResource):
     statement_timeout: int = Field(default=3600, description="Seconds one statement may take.")
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
-    hash_key: str = Field(default="", description=_KEY)
+    hash_key: str = Field(default="", repr=False, description=_KEY)
     max_proof: int = Field(
         default=3600,
         description="Seconds for which a validation may hold a snapshot, which holds back purge; "

@@ -127,3 +127,9 @@ def test_nothing_that_has_a_secret_shows_it() -> None:
     canaries.look("reprs", "".join(f"{one!r} {one}" for one in shown))
     canaries.look("parts", repr([shown[1].replica("pg", "shop"), shown[3].lake("shop").store]))  # type: ignore[union-attr]
     canaries.assert_none()
+    # And what is still to come: of what says that it is never shown.
+    kinds = (PostgresSource, PostgresReplica, MariaDBSource, S3Lake)
+    fields = [field for kind in kinds for field in kind.model_fields.values()]
+    secret = [field for field in fields if "never shown" in (field.description or "")]
+    assert len(secret) >= 8
+    assert not any(field.repr for field in secret)
