@@ -17,6 +17,7 @@ from repl_pipelines.errors import TerminalError
 from repl_pipelines.model.selection import Everything
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.sources.contract import Source
+from repl_pipelines.sources.postgres.chunks import HELD
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.source import PostgresSource
 from tests.conformance.source import SourceConformance, scan
@@ -89,6 +90,27 @@ def test_rows_too_wide_for_the_memory_are_read_in_smaller_chunks(
         assert session.execute(f"{query} FROM {scan(parts)}").fetchall() == [
             (200, 200, 200, 640000)
         ]
+
+
+def test_wide_rows_are_read_a_few_at_a_time_each_once(database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(b"create table wide (id int primary key, body text)")
+        connection.execute(b"alter table wide alter body set storage external")
+        rows = "select g, repeat('x', 2000000) from generate_series"
+        connection.execute(f"insert into wide {rows}(1, 20) g".encode())
+        connection.execute(b"delete from wide where id % 5 = 0")
+        connection.execute(f"insert into wide {rows}(21, 24) g".encode())
+        connection.execute(b"analyze wide")
+    source = PostgresSource("shop", database)
+    [wide] = source.discover([Declaration("wide")])
+    with source.snapshot([wide]) as snapshot:
+        pieces = snapshot.pieces(wide, [])
+        parts = list(snapshot.extract(wide, pieces[0], tmp_path, {}))
+    assert len(pieces) == 1
+    assert max(part.rows for part in parts) * 2_000_000 <= HELD
+    with duckdb.connect() as session:
+        found = session.execute(f"SELECT id FROM {scan(parts)} ORDER BY id").fetchall()
+    assert found == [(g,) for g in range(1, 25) if g % 5 or g > 20]
 
 
 def address(source: Source) -> str:

@@ -14,6 +14,8 @@ from (select {oid}::regclass union all select relid from pg_partition_tree({oid}
 
 TUPLES = 2048  # more than the largest page holds
 PIECE = 4  # chunks in a piece that is kept when a copy is killed
+# A worker holds a chunk of few rows whole, and some copies of it, where a row is that many bytes.
+WIDE, HELD = 2**20, 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,19 @@ def cut(pages: int, size: int, limit: int, within: Chunk = WHOLE) -> list[Chunk]
     if len(starts) < 2:
         return [within]
     return [*(Chunk(s, s + step) for s in starts[:-1]), Chunk(starts[-1], within.last)]
+
+
+def cut_rows(pages: int, size: int, rows: int, within: Chunk = WHOLE) -> list[Chunk]:
+    """A table of wide rows, or a part of it, in chunks of about HELD bytes, within its pages."""
+    together, in_page = max(1, HELD * rows // size), math.ceil(rows / pages)
+    if together >= in_page:
+        return cut(pages, size, HELD, within)
+    end = pages * TUPLES if within.last is None else within.last
+    offsets = [0, *(1 + row for row in range(together, in_page, together))]  # rows count from 1
+    pages_within = range(within.first // TUPLES, math.ceil(end / TUPLES))
+    places = (page * TUPLES + offset for page in pages_within for offset in offsets)
+    starts = [within.first, *(place for place in places if within.first < place < end)]
+    return [Chunk(s, n) for s, n in zip(starts, [*starts[1:], within.last], strict=True)]
 
 
 def gaps(done: Iterable[Chunk]) -> list[Chunk]:

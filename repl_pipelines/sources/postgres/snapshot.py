@@ -25,7 +25,7 @@ from repl_pipelines.model.table import Mode, Table, TableName
 from repl_pipelines.sources import horizon
 from repl_pipelines.sources.contract import Changes, Pace, Part
 from repl_pipelines.sources.postgres import statements, unchanged
-from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, Chunk, cut, gaps
+from repl_pipelines.sources.postgres.chunks import PIECE, WHOLE, WIDE, Chunk, cut, cut_rows, gaps
 from repl_pipelines.sources.postgres.connection import Protection
 from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.measuring import Measuring, Record
@@ -220,7 +220,10 @@ class PostgresSnapshot:
         within = Chunk.parse(selection.name) if isinstance(selection, Piece) else WHOLE
         if self._sql(table).where(selection) != within.sql:
             return [WHOLE]  # an index serves these
-        return cut(*self._measuring.size(table), self._protection.chunk, within)
+        pages, size = self._measuring.size(table)
+        if pages and table.rows and size > WIDE * table.rows:
+            return cut_rows(pages, size, table.rows, within)
+        return cut(pages, size, self._protection.chunk, within)
 
     def _query(self, table: Table, query: str, check: bool = True) -> list[tuple[object, ...]]:
         with TableErrors(table), self._readers.reader(f"reading {table.name}") as session:
