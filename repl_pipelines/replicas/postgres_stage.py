@@ -20,7 +20,8 @@ from repl_pipelines.replicas.news import Step, Way
 from repl_pipelines.replicas.postgres_session import Connection, send
 from repl_pipelines.replicas.types import postgres_text_expression
 
-_ROWS = 512  # fetched at once: a few of DuckDB's chunks of megabyte rows must fit in memory
+_ROWS = 512  # fetched at once, at most
+_CHARACTERS = 4 * 2**20  # of lines fetched at once, about: those of wide rows come one by one
 _NEEDS_ESCAPING = (Family.TEXT, Family.BYTES)
 
 
@@ -105,12 +106,14 @@ def _stream(
     fields = ", ".join(["_rp_op", *(_field(column) for column in table.columns)])
     lines = f"SELECT concat_ws(chr(9), {fields}) || chr(10) FROM ({source}) AS source_rows"
     result = session.execute(lines)
-    rows = 0
+    rows, together = 0, 1
     try:
         with connection.cursor() as cursor, cursor.copy(f"COPY {name} FROM STDIN".encode()) as copy:
-            while chunk := result.fetchmany(_ROWS):
-                copy.write("".join(line for (line,) in chunk))
+            while chunk := result.fetchmany(together):
+                text = "".join(line for (line,) in chunk)
+                copy.write(text)
                 rows += len(chunk)
+                together = max(1, min(_ROWS, _CHARACTERS * len(chunk) // len(text)))
     except psycopg.DataError as error:
         # The message and its context quote the value; the line's end names the column.
         column = (error.diag.context or "").partition(", column ")[2].partition(":")[0]
