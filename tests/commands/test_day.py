@@ -112,16 +112,9 @@ def test_versions_and_moments(project: Project, tmp_path: Path) -> None:
         "delete from orders where id > 28",
     )
     call("sync", "shop", "--table", "orders")
-    told = call("history", "shop", "orders").out
-    assert first["position"] in told
     versions = call("history", "shop", "orders", "--key", "id=1", "--json").document["rows"]
     assert [(v["note"], v["_rp_op"]) for v in versions] == [("order 1", "r"), ("changed", "u")]
-    deleted = call("history", "shop", "orders", "--key", "id=29", "--json").document["rows"]
-    assert [v["_rp_op"] for v in deleted] == ["r", "d"]
     assert "order 29" in call("history", "shop", "orders", "--key", "id=29").out
-
-    before = call("as-of", "shop", "orders", first["at"], "--json").document["rows"]
-    assert len(before) == 30
     file = tmp_path / "now.parquet"
     written = call("as-of", "shop", "orders", first["order"], "--to", file).out
     assert "30 rows in" in written
@@ -132,9 +125,7 @@ def test_versions_and_moments(project: Project, tmp_path: Path) -> None:
     for told, code, *wrong in [
         ("its journal begins later", Exit.ACT, "as-of", "orders", "2000-01-01"),
         ("no time such as", Exit.WRONG, "as-of", "orders", "noon"),
-        ("nothing is known of such", Exit.WRONG, "as-of", "orders", "2100-01-01", "--to", "x.xls"),
         ("no column of the key", Exit.WRONG, "history", "orders", "--key", "note=1"),
         ("there is no table 'order'", Exit.WRONG, "history", "order"),
-        ("several tables", Exit.WRONG, "history", "*"),
     ]:
         assert told in call(wrong[0], "shop", *wrong[1:], code=code).err
