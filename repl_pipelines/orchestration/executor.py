@@ -17,7 +17,7 @@ VARIABLE = "REPL_PIPELINES_EXECUTOR"
 def chosen() -> dg.ExecutorDefinition:
     """The executor of all jobs. The file has `executor` and `execution: {config}`.
 
-    Nested like this because `dagster-celery worker start -y` reads the same file. Raises
+    Nested as in a run's configuration, which Celery's workers read from the same file. Raises
     DeclarationError.
     """
     path = os.environ.get(VARIABLE)

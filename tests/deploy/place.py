@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,26 @@ LOADED = """
 """
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A process that lives: one that has ended, and nobody has asked after yet, does not."""
+
+    pid: int
+    parent: int
+    group: int
+    command: str
+
+
+def processes() -> Iterator[Seen]:
+    """All of this machine."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, parent, group, *_ = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if state != "Z":
+                yield Seen(int(stat.parent.name), int(parent), int(group), command)
+
+
 class Deployment:
     """project: the folder that is served; serve: the supervisor, while it runs."""
 
@@ -83,8 +104,12 @@ class Deployment:
             "TEST_REPLICA_PASSWORD": conninfo_to_dict(replica)["password"],
             "TEST_SECRET_KEY": bucket.secret_key,
         }
-        path = os.pathsep.join([str(project), str(ROOT)])
-        self.environment = {**os.environ, **secrets, "PYTHONPATH": path, "NO_COLOR": "1"}
+        self.environment = {
+            **os.environ,
+            **secrets,
+            "PYTHONPATH": os.pathsep.join([str(project), str(ROOT)]),
+            "NO_COLOR": "1",
+        }
         shutil.copytree(ROOT / "deploy", project / "deploy")
         settings = project / "deploy" / "dagster.yaml"
         patient = "poll_interval_seconds: 30"
@@ -145,11 +170,12 @@ class Deployment:
 
     def worker(self, name: str) -> Process:
         """A Celery worker that does one step at a time."""
-        program = Path(sys.executable).parent / "dagster-celery"
-        options = ("-A", "dagster_celery.app", "-n", name, "-y", self.executor)
-        command = [program, "worker", "start", *options, "--", "--concurrency", "1"]
-        log = self.project / f"{name}.log"
-        return Process(command, log, env=self.environment | self.storage(), cwd=self.project)
+        program = Path(sys.executable).parent / "celery"
+        app = ("-A", "dagster_celery.app")
+        command = [program, *app, "worker", "--concurrency", "1", "-n", f"{name}@%h"]
+        place = {"PYTHONPATH": f"{self.environment['PYTHONPATH']}{os.pathsep}{ROOT / 'deploy'}"}
+        environment = self.environment | self.storage() | place
+        return Process(command, self.project / f"{name}.log", env=environment, cwd=self.project)
 
     def storage(self) -> dict[str, str]:
         """Where the instance's storage is, as deploy/dagster.yaml reads it."""
@@ -165,9 +191,9 @@ class Deployment:
 
     def child(self, words: str) -> int:
         """The number of the supervisor's process whose command has these words."""
-        command = ["pgrep", "-P", str(self.serve.pid), "-f", words]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(found.stdout)
+        assert self.serve is not None
+        [found] = [p for p in processes() if p.parent == self.serve.pid and words in p.command]
+        return found.pid
 
     def launch(self, job: str) -> str:
         """Launch a job as the UI does; the run's id."""

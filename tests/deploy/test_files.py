@@ -1,5 +1,6 @@
 """The files of deploy/ fit each other, the image, the lock, and what Dagster accepts."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -15,7 +16,6 @@ from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.executor.init import InitExecutorContext
 from dagster._core.executor.step_delegating import StepDelegatingExecutor
 from dagster._core.system_config.objects import ResolvedRunConfig
-from dagster_celery.cli import get_validated_config
 from dagster_celery.executor import CeleryExecutor
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.executor import K8sStepHandler
@@ -74,7 +74,7 @@ def test_every_command_is_in_the_lock_and_its_files_in_the_image() -> None:
     found = commands()
     assert len(found) == 13
     for name, command in found.items():
-        programs = re.findall(r"(?:^|bin/|exec |- )(dagster[\w-]*|dg)(?= )", command)
+        programs = re.findall(r"(?:^|bin/|exec |- )(dagster[\w-]*|dg|celery)(?= )", command)
         assert programs, (name, command)
         assert all((PROGRAMS / program).exists() for program in programs), (name, programs)
         home = "/var/lib/repl-pipelines/" if name.endswith(".service") else "/opt/dagster/"
@@ -116,7 +116,7 @@ def test_compose_holds_together() -> None:
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     programs = tmp_path / "opt/repl-pipelines/.venv/bin"
     programs.mkdir(parents=True)
-    for name in ("dagster", "dagster-webserver", "dagster-daemon", "dagster-celery", "dg"):
+    for name in ("dagster", "dagster-webserver", "dagster-daemon", "celery", "dg"):
         (programs / name).symlink_to("/bin/true")
     units = []
     for path in (DEPLOY / "systemd").iterdir():
@@ -187,12 +187,16 @@ def test_steps_go_to_celery_by_the_file_that_its_workers_read(
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         made = created(DEPLOY / "celery.yaml", instance, monkeypatch)
     assert isinstance(made, CeleryExecutor)
-    worker = get_validated_config(str(DEPLOY / "celery.yaml"))
-    assert (made.broker, made.backend) == (worker["broker"], worker["backend"])
     assert made.broker == "redis://broker/0"
+    monkeypatch.syspath_prepend(str(DEPLOY))
+    worker = importlib.import_module("dagster_celery_config")
+    monkeypatch.delitem(sys.modules, "dagster_celery_config")
+    assert (worker.broker_url, worker.result_backend) == (made.broker, made.backend)
     settings = vars(made.config_source)
+    told = read(DEPLOY / "celery.yaml")["execution"]["config"]["config_source"]
+    assert {name: settings[name] for name in told} == told
+    assert {name: getattr(worker, name) for name in told} == told
     assert settings["task_acks_late"] is True
-    assert worker["config_source"].items() <= settings.items()
 
 
 def test_runs_and_steps_go_to_kubernetes_by_its_files(

@@ -1,0 +1,27 @@
+"""A broker for Celery: Redis, installed or unpacked from Debian's package."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from repl_pipelines.demo import debian
+from repl_pipelines.demo.processes import LOOPBACK, Process, listening
+
+
+@contextmanager
+def redis(directory: Path, port: int) -> Iterator[None]:
+    """A Redis of its own that keeps nothing."""
+    found = shutil.which("redis-server")
+    home = Path("/") if found else debian.unpacked("redis-server")
+    program = found or home / "usr/bin/redis-server"
+    libraries = None if found else debian.libraries(home)
+    environment = os.environ | ({"LD_LIBRARY_PATH": str(libraries)} if libraries else {})
+    settings = ("--bind", LOOPBACK, "--port", str(port), "--save", "", "--appendonly", "no")
+    process = Process([program, *settings], directory / "redis.log", env=environment, cwd=directory)
+    try:
+        process.wait_ready(lambda: listening(port))
+        yield
+    finally:
+        process.stop()
