@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from repl_pipelines.orchestration.alert_targets import WebhookAlerts as WebhookAlerts
     from repl_pipelines.orchestration.resources import DuckDBReplica as DuckDBReplica
     from repl_pipelines.orchestration.resources import MariaDBSource as MariaDBSource
+    from repl_pipelines.orchestration.resources import MySQLSource as MySQLSource
     from repl_pipelines.orchestration.resources import PostgresReplica as PostgresReplica
     from repl_pipelines.orchestration.resources import PostgresSource as PostgresSource
     from repl_pipelines.orchestration.resources import S3Lake as S3Lake
@@ -26,6 +27,7 @@ _HOMES = {
     "WebhookAlerts": _ALERTS,
     "DuckDBReplica": _RESOURCES,
     "MariaDBSource": _RESOURCES,
+    "MySQLSource": _RESOURCES,
     "PostgresReplica": _RESOURCES,
     "PostgresSource": _RESOURCES,
     "S3Lake": _RESOURCES,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from repl_pipelines.demo.mariadb_server import MariadbServer
+from repl_pipelines.demo.mysql_server import MysqlServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.sources.mariadb.connection import Address
@@ -16,6 +17,7 @@ from tests.servers import (
     fresh_database,
     fresh_mariadb_database,
     mariadb_server,
+    mysql_server,
     postgres_server,
     s3_server,
 )
@@ -54,6 +56,13 @@ def mariadb() -> Iterator[MariadbServer]:
 
 
 @pytest.fixture(scope="session")
+def mysql() -> Iterator[MysqlServer]:
+    """A running MySQL, for tests that use `mysql_database` for a place in it."""
+    with mysql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     """A running S3 server. Shared by the worker's tests: use `bucket` for a place in it."""
     with s3_server() as server:
@@ -78,6 +87,13 @@ def replica_database(replica_postgres: PostgresServer) -> Iterator[str]:
 def mariadb_database(mariadb: MariadbServer) -> Iterator[Address]:
     """Root's address of a fresh, empty database."""
     with fresh_mariadb_database(mariadb) as address:
+        yield address
+
+
+@pytest.fixture
+def mysql_database(mysql: MysqlServer) -> Iterator[Address]:
+    """Root's address of a fresh, empty database."""
+    with fresh_mariadb_database(mysql) as address:
         yield address
 
 

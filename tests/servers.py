@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from repl_pipelines.demo.mariadb_server import MariadbServer
+from repl_pipelines.demo.mysql_server import MysqlServer, mysql_command
 from repl_pipelines.demo.postgres_binaries import program_dir
 from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.demo.processes import ProcessFailed
 from repl_pipelines.demo.s3_server import Certificate, S3Server
 from repl_pipelines.model.sql import literal
 from repl_pipelines.sources.mariadb.connection import Address
@@ -121,6 +125,21 @@ def mariadb_server(settings: dict[str, str] | None = None) -> Iterator[MariadbSe
     """
     with server_directory() as directory:
         server = MariadbServer(directory / "mariadb", fsync=False, settings=settings)
+        try:
+            yield server.start()
+        finally:
+            server.remove()
+
+
+@contextmanager
+def mysql_server(settings: dict[str, str] | None = None) -> Iterator[MysqlServer]:
+    """A running MySQL server of its own; the test is skipped where it cannot be had."""
+    try:
+        mysql_command()
+    except ProcessFailed as failure:
+        pytest.skip(f"no MySQL to test against: {failure}")
+    with server_directory() as directory:
+        server = MysqlServer(directory / "mysql", fsync=False, settings=settings)
         try:
             yield server.start()
         finally:

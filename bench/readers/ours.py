@@ -31,11 +31,13 @@ def _source(name: str) -> Source:
 
         return PostgresSource(name, place.geturl())
     from repl_pipelines.sources.mariadb.connection import Address
+    from repl_pipelines.sources.mariadb.own import MARIADB
     from repl_pipelines.sources.mariadb.source import MariadbSource
 
     host, user, password = place.hostname or "", place.username or "", place.password or ""
     database = place.path.strip("/")
-    return MariadbSource(name, Address(host, user, database, password, place.port or 3306))
+    where = Address(host, user, database, password, place.port or 3306, dialect=MARIADB)
+    return MariadbSource(name, where)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,18 +21,30 @@ from repl_pipelines.demo.postgres_binaries import private_place
 from repl_pipelines.demo.processes import ProcessFailed
 
 _INSTALLS = re.compile(r"^Inst (\S+)", re.MULTILINE)
+_ANY = re.compile("")
+_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_TARGETS = ("indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)")
 
 
-def unpacked(package: str) -> Path:
+def unpacked(package: str, suite: str = "") -> Path:
     """The root below which a package lies unpacked (`usr/bin/...`), fetched at the first call.
 
+    suite: another one than the system's, such as `sid`; the libraries are all of that one then, its
+    C library too, so a program must be started by the loader among them (`loaded`)
     Raises ProcessFailed where this is no Debian, or the package cannot be had.
     """
     home = cache() / package
     with _alone(home.with_suffix(".lock")):
         if not home.exists():
-            _unpack(package, home)
+            _unpack(package, home, suite)
     return home
+
+
+def loaded(root: Path, program: str) -> list[str]:
+    """How to start a program of another suite: by its own loader, with its own libraries."""
+    places = [str(p) for kind in ("*-linux-*", "*/private") for p in root.glob(f"usr/lib/{kind}")]
+    [loader, *_] = root.glob("usr/lib/*-linux-*/ld-linux*.so.*")
+    return [str(loader), "--library-path", os.pathsep.join(places), str(root / program)]
 
 
 def libraries(root: Path) -> Path | None:
@@ -55,7 +68,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _unpack(package: str, home: Path) -> None:
+def _unpack(package: str, home: Path, suite: str) -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise ProcessFailed(
             f"{package} is not installed, and this is no Debian to unpack it from: install it with"
@@ -63,7 +76,10 @@ def _unpack(package: str, home: Path) -> None:
         )
     unfinished = Path(tempfile.mkdtemp(prefix=f"{package}-", dir=home.parent))
     try:
-        _download(package, unfinished)
+        if suite:
+            _download_from(suite, package, unfinished)
+        else:
+            _download(package, unfinished)
         for file in sorted(unfinished.glob("*.deb")):
             _run(["dpkg-deb", "-x", file, unfinished / "root"])
         (unfinished / "root").rename(home)
@@ -83,10 +99,40 @@ def _download(package: str, target: Path) -> None:
         _fetch(package, target, own)
 
 
-def _fetch(package: str, target: Path, options: Sequence[str]) -> None:
+def _download_from(suite: str, package: str, target: Path) -> None:
+    """The package and all libraries that it needs, as if nothing were installed.
+
+    From the mirror that the system has its own packages from, under the same signatures.
+    """
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    targets = (line.split(" ") for line in _run(["apt-get", *_TARGETS]).splitlines())
+    mirror = next((uri for uri, name, part in targets if (name, part) == (release, "main")), "")
+    if not mirror or not _KEYS.exists():
+        raise ProcessFailed(f"{package} is in Debian's {suite}, and this is no Debian ({release}).")
+    (target / "lists").mkdir()
+    (target / "status").touch()
+    sources = target / "sources.list"
+    sources.write_text(f"deb [signed-by={_KEYS}] {mirror} {suite} main\n")
+    own = {
+        "Dir::State::lists": target / "lists",
+        "Dir::State::status": target / "status",
+        "Dir::Cache": target,
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "-",
+        "APT::Default-Release": suite,
+    }
+    options = [word for name, value in own.items() for word in ("-o", f"{name}={value}")]
+    _run(["apt-get", "-q", *options, "update"], target)
+    _fetch(package, target, options, re.compile(r"z?lib(?!perl)"))
+
+
+def _fetch(
+    package: str, target: Path, options: Sequence[str], needed: re.Pattern[str] = _ANY
+) -> None:
     apt = ["apt-get", "-q", *options]
     simulated = _run([*apt, "--simulate", "--no-install-recommends", "install", package], target)
-    _run([*apt, "download", *sorted({package, *_INSTALLS.findall(simulated)})], target)
+    others = filter(needed.match, _INSTALLS.findall(simulated))
+    _run([*apt, "download", *sorted({package, *others})], target)
 
 
 def _run(command: Sequence[str | Path], directory: Path | None = None) -> str:

@@ -8,10 +8,10 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pymysql
 
@@ -25,23 +25,10 @@ from repl_pipelines.demo.processes import (
     remembered_ports,
 )
 from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sources.mariadb.dialect import Dialect
+from repl_pipelines.sources.mariadb.own import MARIADB
 
 ROOT = "root"
-SETTINGS = {
-    "bind-address": LOOPBACK,
-    "socket": "",  # TCP only: socket paths are limited to 107 bytes
-    "skip-name-resolve": "1",
-    "character-set-server": "utf8mb4",
-    "log-bin": "binlog",
-    "server-id": "1",
-    "binlog-format": "ROW",
-    "binlog-row-image": "FULL",
-    "binlog-row-metadata": "FULL",
-    "gtid-strict-mode": "1",
-    "innodb-buffer-pool-size": "64M",
-    "innodb-log-file-size": "16M",
-    "max-connections": "120",
-}
 # For data that may be lost with the machine, never with the process.
 UNSAFE = {"innodb-flush-log-at-trx-commit": "0", "sync-binlog": "0", "innodb-doublewrite": "0"}
 # An empty server: without help texts, time zone names and the sys schema.
@@ -55,12 +42,29 @@ class MariadbServer:
     too unless we are root and the server's account could not reach them (see `data`).
     """
 
+    DIALECT: ClassVar[Dialect] = MARIADB
+    SETTINGS: ClassVar[Mapping[str, str]] = {
+        "bind-address": LOOPBACK,
+        "socket": "",  # TCP only: socket paths are limited to 107 bytes
+        "skip-name-resolve": "1",
+        "character-set-server": "utf8mb4",
+        "log-bin": "binlog",
+        "server-id": "1",
+        "binlog-format": "ROW",
+        "binlog-row-image": "FULL",
+        "binlog-row-metadata": "FULL",
+        "gtid-strict-mode": "1",
+        "innodb-buffer-pool-size": "64M",
+        "innodb-log-file-size": "16M",
+        "max-connections": "120",
+    }
+
     def __init__(
         self, directory: Path, *, fsync: bool = True, settings: Mapping[str, str] | None = None
     ) -> None:
         self.directory = directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.settings = {**SETTINGS, **({} if fsync else UNSAFE), **(settings or {})}
+        self.settings = {**self.SETTINGS, **({} if fsync else UNSAFE), **(settings or {})}
         self.port = 0
         self.process: Process | None = None
         self._account = server_account()
@@ -80,7 +84,7 @@ class MariadbServer:
     ) -> Address:
         """The address of a database of this server."""
         secret = self.password if password is None else password
-        return Address(LOOPBACK, user, database, secret, self.port)
+        return Address(LOOPBACK, user, database, secret, self.port, dialect=self.DIALECT)
 
     def connect(self, database: str = "mysql") -> pymysql.Connection:
         """Root's connection in autocommit, for administration."""
@@ -171,14 +175,22 @@ class MariadbServer:
         if self.data != here:  # so that a person, and `make clean`, find it
             here.unlink(missing_ok=True)
             here.symlink_to(self.data)
-        uid, gid = self._identity()
         if self._account is not None:
-            os.chown(self.data, uid, gid)
+            os.chown(self.data, *self._identity())
+        self._initialize()
+
+    def _initialize(self) -> None:
         folder = mariadb_program().scripts
         scripts = "".join((folder / name).read_text() for name in _SCRIPTS)
+        script = "create database mysql;\nuse mysql;\nset @auth_root_socket = null;\n" + scripts
+        self._run_once(["--bootstrap", "--skip-log-bin", "--silent-startup"], script)
+
+    def _run_once(self, options: Sequence[str], script: str = "") -> None:
+        """Run the server until it has done what an option asks for, or a script."""
+        uid, gid = self._identity()
         done = subprocess.run(
-            [*self._command(UNSAFE), "--bootstrap", "--skip-log-bin", "--silent-startup"],
-            input="create database mysql;\nuse mysql;\nset @auth_root_socket = null;\n" + scripts,
+            [*self._command(UNSAFE), *options],
+            input=script,
             capture_output=True,
             check=False,
             text=True,
@@ -190,7 +202,7 @@ class MariadbServer:
         )
         if done.returncode != 0:
             shutil.rmtree(self.data, ignore_errors=True)
-            raise ProcessFailed(f"The bootstrap of MariaDB: {done.stderr.strip()[-4000:]}")
+            raise ProcessFailed(f"A new {self.DIALECT.product}: {done.stderr.strip()[-4000:]}")
 
     def _launch(self, timeout: float) -> None:
         file = self.directory / "port"
@@ -198,7 +210,7 @@ class MariadbServer:
         file.write_text(f"{self.port}\n")
         self.process = Process(
             [*self._command(self.settings), f"--port={self.port}", f"--init-file={self._init()}"],
-            self.directory / "mariadb.log",
+            self.directory / f"{self.DIALECT.kind}.log",
             env=self._environment(),
             account=None if self._account is None else self._identity(),
             grace=30.0,
@@ -209,15 +221,18 @@ class MariadbServer:
         """What the server does at each start: let us in, and nobody else."""
         file = self.data / "init.sql"
         file.touch(mode=0o600)
-        who = f"'{ROOT}'@'{LOOPBACK}'"
-        file.write_text(
-            "set sql_log_bin = 0;\n"
-            f"create or replace user {who} identified by '{self.password}';\n"
-            f"grant all on *.* to {who} with grant option;\n"
-        )
+        file.write_text("".join(f"{statement};\n" for statement in self._admission()))
         if self._account is not None:
             os.chown(file, *self._identity())
         return file
+
+    def _admission(self) -> Sequence[str]:
+        who = f"'{ROOT}'@'{LOOPBACK}'"
+        return (
+            "set sql_log_bin = 0",
+            f"create or replace user {who} identified by '{self.password}'",
+            f"grant all on *.* to {who} with grant option",
+        )
 
     def _command(self, settings: Mapping[str, str]) -> list[str]:
         program = mariadb_program()
@@ -247,6 +262,8 @@ class MariadbServer:
     def _environment(self) -> dict[str, str]:
         """Ours without MYSQL* variables, which would override what we ask for."""
         mine = {k: v for k, v in os.environ.items() if not k.startswith(("MYSQL", "MARIADB"))}
+        return {**mine, **self._libraries(), "LC_ALL": "C", "TZ": "UTC"}
+
+    def _libraries(self) -> dict[str, str]:
         libraries = mariadb_program().libraries
-        found = {"LD_LIBRARY_PATH": str(libraries)} if libraries else {}
-        return {**mine, **found, "LC_ALL": "C", "TZ": "UTC"}
+        return {"LD_LIBRARY_PATH": str(libraries)} if libraries else {}

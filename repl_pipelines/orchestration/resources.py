@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
 from psycopg.conninfo import make_conninfo
@@ -13,6 +13,9 @@ from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.sources.contract import Source
+
+if TYPE_CHECKING:
+    from repl_pipelines.sources.mariadb.dialect import Dialect
 
 _MEMORY = "Megabytes that the DuckDB which reads and writes here may use; it spills to disk beyond."
 _HIDDEN = "Give it as `dg.EnvVar(...)`: it is then read when a run starts, and never shown."
@@ -179,6 +182,7 @@ class MariaDBSource(SourceResource):
             verify_identity=self.ssl_verify_identity,
             cert=self.ssl_cert,
             key=self.ssl_key,
+            dialect=self._dialect(),
         )
         protection = Protection(
             workers=self.workers,
@@ -188,6 +192,22 @@ class MariaDBSource(SourceResource):
         )
         limits = Limits(memory=self.memory_mb * 2**20)
         return Engine(name, where, protection, limits, hash_key=self.hash_key)
+
+    def _dialect(self) -> "Dialect":
+        from repl_pipelines.sources.mariadb.own import MARIADB
+
+        return MARIADB
+
+
+class MySQLSource(MariaDBSource):
+    """A MySQL server to replicate from, 8.0.26 or newer."""
+
+    kind: ClassVar[str] = "mysql"
+
+    def _dialect(self) -> "Dialect":
+        from repl_pipelines.sources.mysql.dialect import MYSQL
+
+        return MYSQL
 
 
 class S3Lake(LakeResource):

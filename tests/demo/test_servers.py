@@ -114,7 +114,7 @@ def test_mariadb_comes_without_an_installation(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(debian, "cache", lambda: home)
     fetched: list[str] = []
 
-    def unpack(package: str, target: Path) -> None:
+    def unpack(package: str, target: Path, suite: str) -> None:
         fetched.append(package)
         (target / "usr/lib/x86_64-linux-gnu").mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""Every MariaDB type that the round-trip tests cover, with values as SQL expressions."""
+"""Every type of MariaDB and MySQL that the round-trip tests cover, with values as SQL."""
 
 from hypothesis import strategies as st
 
@@ -153,5 +153,21 @@ TYPES: dict[str, Values] = {
     "inet4": st.ip_addresses(v=4).map(lambda a: f"'{a}'"),
     "inet6": (st.ip_addresses(v=6) | st.ip_addresses(v=4)).map(
         lambda a: f"'{'::ffff:' if a.version == 4 else ''}{a}'"
+    ),
+}
+# MySQL's, where they are others.
+_OWN = ("uuid", "inet4", "inet6", "varchar(60) collate utf8mb4_nopad_bin", "decimal(38,38)")
+MYSQL: dict[str, Values] = {
+    **{kind: values for kind, values in TYPES.items() if kind not in _OWN},
+    "decimal(38,30)": scaled(38, 30),
+    "varchar(60) collate utf8mb4_0900_bin": quoted(TEXT),
+    "varchar(60) collate utf8mb4_general_ci": quoted(TEXT),
+    "json": st.sampled_from(
+        [
+            *("'null'", "'{}'", "'\"\\\\u00e9 | 3:abc\"'", "'[true, 0, -0.0, 1e300, 2.50]'"),
+            *("'18446744073709551615'", "cast(cast('2024-02-29' as date) as json)"),
+            "cast(1.10 as json)",
+            "cast(x'00ff' as json)",
+        ]
     ),
 }

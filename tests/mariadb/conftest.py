@@ -1,4 +1,4 @@
-"""A fresh shop in MariaDB for each test, with a lake and replicas of its own."""
+"""A fresh shop in MariaDB, and one in MySQL, for each test, with a lake and replicas of its own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from tests.servers import Bucket
 from tests.sync.conftest import store_of
 
 
+@pytest.fixture(params=["mariadb", "mysql"])
+def family_database(request: pytest.FixtureRequest) -> Address:
+    """Root's address of a fresh, empty database on each of the servers of the family."""
+    return request.getfixturevalue(f"{request.param}_database")
+
+
 @pytest.fixture
 def shop(
-    mariadb_database: Address, replica_database: str, bucket: Bucket, tmp_path: Path
+    family_database: Address, replica_database: str, bucket: Bucket, tmp_path: Path
 ) -> Iterator[Shop]:
-    shop = Shop(mariadb_database, Lake(store_of(bucket), "shop"), tmp_path, replica_database)
+    shop = Shop(family_database, Lake(store_of(bucket), "shop"), tmp_path, replica_database)
     yield shop
     shop.connection.close()

@@ -39,8 +39,8 @@ def savepoints_and_rollbacks(shop: Shop, sync: Callable[[], None]) -> None:
         rows(late, "insert into t (id) values (20)")
         rows(late, "savepoint a")
         rows(late, "insert into t (id) values (21)")
-        rows(late, "rollback to savepoint a")
         shop.sql("insert into t (id) values (22)")
+        rows(late, "rollback to savepoint a")
         sync()
         rows(late, "commit")
 
@@ -120,19 +120,20 @@ def test_the_stories_catch_what_is_left_out(
     table: Shop, monkeypatch: pytest.MonkeyPatch, story: Callable[..., None], careless: str
 ) -> None:
     """Each thing that is looked at for the horizon, not looked at, loses a row."""
+    dialect = table.address.dialect
     nothing = {
         "transactions": (
+            open_transactions,
             "_TRANSACTIONS",
             open_transactions._TRANSACTIONS + " where trx_mysql_thread_id = connection_id() or"
             " trx_started > now() or trx_rows_modified = 0",
         ),
-        "statements": ("_STATEMENTS", open_transactions._STATEMENTS + " and false"),
-        "prepared": ("_PREPARED", "select 1 from dual where false"),
+        "statements": (dialect, "statements", dialect.statements + " and false"),
+        "prepared": (open_transactions, "_PREPARED", "select 1 from dual where false"),
     }
-    monkeypatch.setattr(open_transactions, *nothing[careless])
+    monkeypatch.setattr(*nothing[careless])
     if careless == "prepared":  # it is among the open ones, too, with its start
-        name, query = nothing["transactions"]
-        monkeypatch.setattr(open_transactions, name, query)
+        monkeypatch.setattr(*nothing["transactions"])
     replication = play(table, story)
     [found] = replication.tables()
     assert len(table.in_lake(found)) == len(table.in_source(found)) - 1
@@ -147,8 +148,9 @@ def test_what_cannot_be_a_cursor_is_said(shop: Shop) -> None:
 
 def test_a_replica_is_refused(table: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The applier of a replica stands in the list of statements."""
-    applier = "select 'Slave_SQL', now(6) union all " + open_transactions._STATEMENTS
-    monkeypatch.setattr(open_transactions, "_STATEMENTS", applier)
+    dialect = table.address.dialect
+    applier = "select true, now(6) union all " + dialect.statements
+    monkeypatch.setattr(dialect, "statements", applier)
     tables = table.source.discover([DECLARATION])
     with pytest.raises(DeclarationError, match="is a replica"), table.source.snapshot(tables):
         pass

@@ -1,8 +1,9 @@
-"""Values of every type: MariaDB, lake, each replica, compared by meaning, form and figures."""
+"""Values of every type: server, lake, each replica, compared by meaning, form and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -23,12 +24,12 @@ from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.mariadb import values
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows, texts
 from repl_pipelines.sources.mariadb.source import MariadbSource
-from tests.mariadb.catalogue import TYPES
+from tests.mariadb.catalogue import MYSQL, TYPES
 from tests.servers import fresh_database, fresh_mariadb_database
 from tests.types.every import ROWS, drawn
 from tests.types.lab import Lab, open_lab
 
-COLUMNS = {f"c{number}": kind for number, kind in enumerate(TYPES)}
+CATALOGUES = {"mariadb": TYPES, "mysql": MYSQL}
 Texts = list[tuple[int, str]]
 
 
@@ -39,7 +40,7 @@ class Carried:
         self.address, self.lab = address, lab
         self.connection = connect(address, Protection(), "shop")
         source = MariadbSource("shop", address)
-        policies = dict.fromkeys(COLUMNS, policy)
+        policies = dict.fromkeys(columns(address.dialect.kind), policy)
         [self.table] = source.discover([Declaration("every", policies=policies)])
         with source.snapshot([self.table]) as snapshot:
             self.figures = snapshot.figures(self.table, Everything(), buckets=4)
@@ -61,14 +62,19 @@ def lab(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> I
         lab.server.close()
 
 
-@pytest.fixture(scope="module")
-def every(mariadb: MariadbServer) -> Iterator[Address]:
+def columns(server: str) -> dict[str, str]:
+    return {f"c{number}": kind for number, kind in enumerate(CATALOGUES[server])}
+
+
+@contextmanager
+def filled(server: MariadbServer) -> Iterator[Address]:
     """A table with a column of each type, all filled."""
-    with fresh_mariadb_database(mariadb) as address:
+    kind = server.DIALECT.kind
+    with fresh_mariadb_database(server) as address:
         connection = connect(address, Protection(), "shop")
-        defined = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+        defined = ", ".join(f"{name} {type_}" for name, type_ in columns(kind).items())
         rows(connection, f"create table every (id int primary key, {defined})")
-        drawings = [drawn(strategy) for strategy in TYPES.values()]
+        drawings = [drawn(strategy) for strategy in CATALOGUES[kind].values()]
         for number, row in enumerate(zip(*drawings, strict=True)):
             given = ", ".join("NULL" if value is None else value for value in row)
             rows(connection, f"insert into every values ({number}, {given})")
@@ -77,37 +83,60 @@ def every(mariadb: MariadbServer) -> Iterator[Address]:
 
 
 @pytest.fixture(scope="module")
-def exact(every: Address, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Carried:
-    return Carried(every, lab, tmp_path_factory.mktemp("exact"), Policy.FAIL)
+def mariadb_every(mariadb: MariadbServer) -> Iterator[Address]:
+    with filled(mariadb) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def kept(every: Address, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Carried:
-    return Carried(every, lab, tmp_path_factory.mktemp("kept"), Policy.TEXT)
+def mysql_every(mysql: MariadbServer) -> Iterator[Address]:
+    with filled(mysql) as address:
+        yield address
 
 
-@pytest.mark.parametrize("name", COLUMNS, ids=COLUMNS.get)
-def test_every_copy_equals_the_source(exact: Carried, name: str) -> None:
-    check(exact, name)
-    column = exact.table.column(name)
-    query = f"SELECT {quote(name)} FROM {exact.lake} ORDER BY id"
-    found = [value for (value,) in exact.lab.duck.execute(query).fetchall()]
+@pytest.fixture(scope="module")
+def carried(
+    request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Carried:
+    server, policy = request.param
+    address = request.getfixturevalue(f"{server}_every")
+    return Carried(address, lab, tmp_path_factory.mktemp(server), policy)
+
+
+def cases(policy: Policy) -> pytest.MarkDecorator:
+    """Every type of every server, with the table that holds it under one policy."""
+    found = [
+        pytest.param((server, policy), name, id=f"{server}-{kind}")
+        for server in CATALOGUES
+        for name, kind in columns(server).items()
+    ]
+    return pytest.mark.parametrize(("carried", "name"), found, indirect=["carried"])
+
+
+@cases(Policy.FAIL)
+def test_every_copy_equals_the_source(carried: Carried, name: str) -> None:
+    check(carried, name)
+    column = carried.table.column(name)
+    query = f"SELECT {quote(name)} FROM {carried.lake} ORDER BY id"
+    found = [value for (value,) in carried.lab.duck.execute(query).fetchall()]
     query = f"select {as_client(column)} from every order by id"
-    assert found == [meant(column, value) for (value,) in rows(exact.connection, query)]
+    assert found == [meant(column, value) for (value,) in rows(carried.connection, query)]
 
 
-@pytest.mark.parametrize("name", COLUMNS, ids=COLUMNS.get)
-def test_a_column_kept_as_text_loses_nothing(kept: Carried, name: str) -> None:
-    check(kept, name)
+@cases(Policy.TEXT)
+def test_a_column_kept_as_text_loses_nothing(carried: Carried, name: str) -> None:
+    check(carried, name)
 
 
-@pytest.mark.parametrize("carried", ["exact", "kept"])
-def test_figures_and_buckets_are_those_of_the_lake(
-    carried: str, request: pytest.FixtureRequest
-) -> None:
-    found: Carried = request.getfixturevalue(carried)
-    lake = lake_figures(found.lab.duck, found.table, f"SELECT * FROM {found.lake}", buckets=4)
-    assert found.figures == lake
+@pytest.mark.parametrize(
+    "carried",
+    [(server, policy) for server in CATALOGUES for policy in (Policy.FAIL, Policy.TEXT)],
+    indirect=True,
+)
+def test_figures_and_buckets_are_those_of_the_lake(carried: Carried) -> None:
+    query = f"SELECT * FROM {carried.lake}"
+    lake = lake_figures(carried.lab.duck, carried.table, query, buckets=4)
+    assert carried.figures == lake
     assert len(lake.groups) == 4
 
 

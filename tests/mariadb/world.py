@@ -25,6 +25,7 @@ from repl_pipelines.sources.mariadb.connection import (
 )
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from repl_pipelines.sync.engine import Replication
+from tests.family import spelled
 
 
 class Shop:
@@ -40,7 +41,8 @@ class Shop:
         )
 
     def sql(self, *statements: str) -> Sequence[Any]:
-        return [rows(self.connection, statement) for statement in statements][-1]
+        told = (spelled(self.address, statement) for statement in statements)
+        return [rows(self.connection, statement) for statement in told][-1]
 
     def replication(self, *declarations: Declaration) -> Replication:
         return Replication("shop", self.source, self.lake, self.replicas, declarations)

@@ -26,9 +26,13 @@ from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration
 from repl_pipelines.sources.contract import Source
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
+from repl_pipelines.sources.mariadb.dialect import Dialect
+from repl_pipelines.sources.mariadb.own import MARIADB
 from repl_pipelines.sources.mariadb.packets import Rows
 from repl_pipelines.sources.mariadb.source import MariadbSource
+from repl_pipelines.sources.mysql.dialect import MYSQL
 from tests.conformance.source import SourceConformance
+from tests.family import spelled
 
 TABLES = """
 create table orders (id int primary key, note text, price decimal(8,2), changed timestamp(6) null,
@@ -53,7 +57,7 @@ REFUSED: dict[str, tuple[str, type[ReplicationError], str]] = {
 def execute(address: Address, *statements: str) -> None:
     connection = connect(address, Protection(), "test")
     for statement in statements:
-        rows(connection, statement)
+        rows(connection, spelled(address, statement))
     connection.close()
 
 
@@ -172,12 +176,17 @@ def address(source: Source) -> Address:
     return source.address
 
 
-OTHERS = ("8.4.6", "8.0.39-30", "9.5.0-log", "5.5.5-10.5.29-MariaDB", "10.5.29-26-MariaDB-ent")
+NEWER = ("8.4.6", "8.0.39-30", "9.5.0-log")
+OLDER = ("5.5.5-10.5.29-MariaDB", "10.5.29-26-MariaDB-ent", "8.0.25", "5.7.44-log")
 OURS = ("5.5.5-10.6.25-MariaDB-0+deb12u1-log", "12.1.2-MariaDB", "10.6.24-20-MariaDB-ent")
 
 
-@pytest.mark.parametrize("version", OTHERS + OURS)
-def test_another_kind_of_server_is_refused_before_anything_is_told_to_it(version: str) -> None:
+@pytest.mark.parametrize("version", NEWER + OLDER + OURS)
+@pytest.mark.parametrize("dialect", [MARIADB, MYSQL])
+def test_another_kind_of_server_is_refused_before_anything_is_told_to_it(
+    version: str, dialect: Dialect
+) -> None:
+    understood = version in (OURS if dialect is MARIADB else NEWER)
     greeting = b"\x0a" + version.encode() + b"\0" + struct.pack("<I", 7) + b"12345678\0"
     greeting += struct.pack("<HBHHB10x", 0xFFFF, 255, 2, 0xDFFF, 21) + b"123456789012\0"
     greeting += b"mysql_native_password\0"
@@ -190,13 +199,14 @@ def test_another_kind_of_server_is_refused_before_anything_is_told_to_it(version
                 return connection.recv(9999)
 
         told = pool.submit(greet)
-        address = Address("127.0.0.1", "replicator", "shop", "secret", server.getsockname()[1])
+        port = server.getsockname()[1]
+        address = Address("127.0.0.1", "replicator", "shop", "secret", port, dialect=dialect)
         with pytest.raises(ReplicationError) as caught:
             connect(address, Protection(), "shop")
-        assert (b"replicator" in told.result()) == (version in OURS)
-    if version in OTHERS:
+        assert (b"replicator" in told.result()) == understood
+    if not understood:
         assert isinstance(caught.value, DeclarationError)
-        assert f"is not MariaDB 10.6 or newer: it says it is {version}." in caught.value.what
+        assert f"is not {dialect.product}: it says it is {version}." in caught.value.what
         assert told.result() == b""
 
 

@@ -27,6 +27,7 @@ from repl_pipelines.orchestration.resources import PostgresSource as SourceResou
 from repl_pipelines.orchestration.resources import S3Lake
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
+from repl_pipelines.sources.mariadb.own import MARIADB
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.readers import Readers
@@ -299,7 +300,16 @@ def test_mariadb_over_tls(maria: MariadbServer, bucket: Bucket, shown: Shown) ->
         "grant all on *.* to reader@127.0.0.1",
     )
     files = {"cert": str(shown.client.file), "key": str(shown.client.key)}
-    address = Address("127.0.0.1", "reader", "shop", "r", maria.port, str(shown.ours.file), **files)
+    address = Address(
+        "127.0.0.1",
+        "reader",
+        "shop",
+        "r",
+        maria.port,
+        str(shown.ours.file),
+        dialect=MARIADB,
+        **files,
+    )
     source = MariadbSource("shop", address)
     replication = Replication("shop", source, Lake(store_of(bucket), "shop"), [], TABLES)
     assert replication.sync().failed == {}

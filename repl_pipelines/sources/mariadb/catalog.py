@@ -1,4 +1,4 @@
-"""What tables a MariaDB server holds, and how declarations apply to them."""
+"""What tables a server holds, and how declarations apply to them."""
 
 import time
 from collections import defaultdict
@@ -74,6 +74,7 @@ def survey(
     secrets: Secrets,
 ) -> Survey:
     """What the declarations come to on this server; see `sources.contract.Source.survey`."""
+    connection.dialect.check(connection, source)
     relations = [Relation(TableName(s, n), kind) for s, n, kind in rows(connection, _NAMES)]
     chosen, problems = declared.choose(relations, source, declarations, schema)
     tables: list[Table] = []
@@ -134,8 +135,10 @@ def _column(
 
 def _check_statements_kept(connection: Connection, table: TableName) -> None:
     """A session is told the key by a statement. Raises DeclarationError."""
-    [found] = rows(connection, _KEEPERS)
-    kept = [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
+    kept = [keeper for keeper in (connection.dialect.keeper,) if keeper]
+    if not kept:
+        [found] = rows(connection, _KEEPERS)
+        kept = [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
     if kept:
         raise DeclarationError(
             f"{table}: the policy `hash` gives the key to the server in a statement, and it keeps"

@@ -1,4 +1,4 @@
-"""Connections to MariaDB: the session settings of every one, and what its errors mean."""
+"""Connections to MariaDB and MySQL: the session settings of every one, and what its errors mean."""
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +21,22 @@ from repl_pipelines.errors import (
     ValueNotRepresentable,
 )
 from repl_pipelines.model.sql import literal
+from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.wire import Connection, Doubted, OtherServer
 
 Row = tuple[Any, ...]
+BEGIN = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+
+
+def _mariadb() -> Dialect:
+    from repl_pipelines.sources.mariadb.own import MARIADB  # which connects by this module
+
+    return MARIADB
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and who we are there.
+    """Where a server is, of which kind, and who we are there.
 
     database: the one whose tables are named without a schema
     ca:       file of the authorities that may have signed the server's certificate; '' for no TLS
@@ -45,6 +53,7 @@ class Address:
     verify_identity: bool = True
     cert: str = ""
     key: str = ""
+    dialect: Dialect = field(default_factory=_mariadb, kw_only=True, repr=False)
 
     def __str__(self) -> str:
         """What may be shown."""
@@ -78,16 +87,11 @@ def session_settings(protection: Protection) -> Mapping[str, str | int]:
     return {
         "sql_mode": "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE",
         "time_zone": "+00:00",
-        "tx_isolation": "REPEATABLE-READ",
-        "max_statement_time": protection.statement_timeout,
         "lock_wait_timeout": protection.lock_timeout,
         "innodb_lock_wait_timeout": protection.lock_timeout,
         "sql_select_limit": 2**64 - 1,
-        "query_cache_type": 0,
         "wait_timeout": 31536000,
         "net_write_timeout": 31536000,
-        "idle_transaction_timeout": 0,
-        "idle_readonly_transaction_timeout": 0,
     }
 
 
@@ -97,9 +101,11 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
     Raises SourceUnavailable, ServerNotTrusted, GrantMissing, DeclarationError naming the source
     and the remedy.
     """
-    settings = ", ".join(f"{k} = {literal(v)}" for k, v in session_settings(protection).items())
+    wanted = {**session_settings(protection), **address.dialect.settings(protection)}
+    settings = ", ".join(f"{k} = {literal(v)}" for k, v in wanted.items())
     try:
         return Connection(
+            address.dialect,
             host=address.host,
             port=address.port,
             user=address.user,
@@ -119,10 +125,9 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
         )
     except OtherServer as error:
         raise DeclarationError(
-            f"Source {name!r} ({address}) is not MariaDB 10.6 or newer: it says it is"
+            f"Source {name!r} ({address}) is not {address.dialect.product}: it says it is"
             f" {error.args[1]}.",
-            "Name a MariaDB server. On MySQL snapshots, positions and the binary log are other ones"
-            " that have not been written for: no copy of it could be promised to be exact.",
+            address.dialect.elsewhere,
         ) from error
     except (pymysql.err.Error, OSError) as error:
         code, text = _words(error)
@@ -205,15 +210,16 @@ def translated(name: str, doing: str, code: int, text: str) -> ReplicationError:
     if code in _DENIED:
         return GrantMissing(
             f"{where}: {text}.",
-            "Grant the user SELECT on the table; RELOAD and REPLICATION CLIENT on *.* for a"
-            " snapshot that several connections share, PROCESS on *.* for mode cursor.",
+            "Grant the user SELECT on the table; on *.* RELOAD (MariaDB only) and REPLICATION"
+            " CLIENT for a snapshot that several connections share, PROCESS and (MySQL only)"
+            " XA_RECOVER_ADMIN for mode cursor.",
         )
     if code in (ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK):
         return SourceUnavailable(
             f"{where}: a lock was not granted within the lock timeout.",
             "Wait until the DDL or the backup that holds it has ended.",
         )
-    if code in (_STATEMENT_TIMEOUT, ER.QUERY_INTERRUPTED):
+    if code in (*_STATEMENT_TIMEOUT, ER.QUERY_INTERRUPTED):
         return StatementTimeout(
             f"{where}: {text}.",
             "Raise the source's statement_timeout setting or lower `chunk`.",
@@ -228,7 +234,7 @@ def translated(name: str, doing: str, code: int, text: str) -> ReplicationError:
     )
 
 
-_STATEMENT_TIMEOUT = 1969
+_STATEMENT_TIMEOUT = (1969, 3024)  # of MariaDB, of MySQL
 _DENIED = frozenset(
     {
         ER.ACCESS_DENIED_ERROR,
@@ -236,6 +242,7 @@ _DENIED = frozenset(
         ER.TABLEACCESS_DENIED_ERROR,
         ER.COLUMNACCESS_DENIED_ERROR,
         ER.SPECIFIC_ACCESS_DENIED_ERROR,
+        1401,  # what MySQL says to XA RECOVER
     }
 )
 _CHANGED = frozenset(

@@ -1,4 +1,4 @@
-"""What of a MariaDB server a replication depends on, looked at without changing anything."""
+"""What of a server a replication depends on, looked at without changing anything."""
 
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -9,17 +9,11 @@ from repl_pipelines.sources.mariadb.connection import Connection, Protection, ro
 
 _SERVER = "select version(), @@global.read_only, unix_timestamp(now(6)), current_user()"
 _FREE = """
-select @@max_connections - (select variable_value from information_schema.global_status
+select @@max_connections - (select variable_value from {}.global_status
   where variable_name = 'THREADS_CONNECTED'), @@max_user_connections
 """
 # Of the user itself and of the roles that it has taken on.
 _RIGHTS = "select distinct privilege_type from information_schema.user_privileges"
-_SNAPSHOT = {"RELOAD": "a snapshot that several sessions share"}
-_CURSOR = {"PROCESS": "mode cursor, which looks at open transactions"}
-_LOG = {
-    "BINLOG MONITOR": "mode log, which asks where the binary log is",
-    "REPLICATION SLAVE": "mode log, which reads the binary log",
-}
 _KEPT = "select @@global.binlog_expire_logs_seconds"
 DAY = 86_400
 
@@ -31,8 +25,9 @@ def diagnose(
     before = time.time()
     [(version, read_only, at, user)] = rows(connection, _SERVER)
     ours = (before + time.time()) / 2
+    product = connection.dialect.product.partition(" ")[0]
     kind = ", read-only" if int(read_only) else ""
-    yield well("server", f"MariaDB {version}{kind}; the user is {user}")
+    yield well("server", f"{product} {version}{kind}; the user is {user}")
     yield clock(float(at) - ours)
     yield _connections(connection, protection)
     modes = {Mode.CURSOR if one.cursor else one.mode for one in declarations}
@@ -51,7 +46,7 @@ def diagnose(
 
 
 def _connections(connection: Connection, protection: Protection) -> Diagnosis:
-    [(free, limit)] = rows(connection, _FREE)
+    [(free, limit)] = rows(connection, _FREE.format(connection.dialect.status))
     needed = protection.workers + 2
     if 0 < int(limit) < needed:
         return fault(
@@ -74,20 +69,16 @@ def _rights(
     name, _, host = user.rpartition("@")
     account = f"'{name}'@'{host}'"
     had = {str(right) for (right,) in rows(connection, _RIGHTS)}
-    wanted = dict(_SNAPSHOT)
-    wanted |= _CURSOR if Mode.CURSOR in modes else {}
-    wanted |= _LOG if Mode.LOG in modes else {}
-    for right, use in wanted.items():
+    for right, (mode, use) in connection.dialect.rights.items():
+        if mode and mode not in modes:
+            continue
         if right in had:
             yield well("grants", f"{right}, for {use}")
         else:
             yield fault("grants", f"{right} is lacking: {use}.", _grant(right, account))
-    if "BINLOG ADMIN" not in had:
-        yield advice(
-            "grants",
-            "BINLOG ADMIN is lacking: DDL on a table waits until a sync that has read it ends.",
-            _grant("BINLOG ADMIN", account),
-        )
+    for right, lack in connection.dialect.advised.items():
+        if right not in had:
+            yield advice("grants", f"{right} is lacking: {lack}.", _grant(right, account))
 
 
 def _grant(right: str, account: str) -> str:

@@ -1,4 +1,4 @@
-"""Which transactions are open in MariaDB, and since when: what a horizon is made of.
+"""Which transactions are open, and since when: what a horizon is made of.
 
 NOW() is the start of a statement here, so a row's cursor is never before its transaction's start.
 Traps, each of which lost rows in a trial: INNODB_TRX shows a state of up to a tenth of a second
@@ -17,12 +17,6 @@ from repl_pipelines.sources.mariadb.connection import Address, Protection, conne
 
 _PAUSE = 0.12  # seconds without a question, after which INNODB_TRX is made anew
 _PATIENCE = 30.0  # seconds in which others must leave such a pause
-# Of every session that does something; the applier of a replica has times of its primary.
-_STATEMENTS = """
-select command, timestampadd(microsecond, -1000 * time_ms, now(6))
-from information_schema.processlist
-where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id()
-"""
 _TRANSACTIONS = "select trx_mysql_thread_id, trx_started from information_schema.innodb_trx"
 
 _PREPARED = "xa recover"
@@ -36,8 +30,8 @@ def watermark(address: Address, protection: Protection, source: str) -> Watermar
     ):
         [(taken,)] = rows(connection, "select now(6)")
         # Before the transactions: a statement moves that way.
-        statements = rows(connection, _STATEMENTS)
-        if any(command.startswith("Slave") for command, _ in statements):
+        statements = rows(connection, address.dialect.statements)
+        if any(applier for applier, _ in statements):
             raise DeclarationError(
                 f"Source {source!r} is a replica; its transactions carry the times of its primary,"
                 " so mode cursor could miss rows.",

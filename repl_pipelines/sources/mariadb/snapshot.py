@@ -28,7 +28,6 @@ from repl_pipelines.sources.mariadb.log.reading import LogReading
 from repl_pipelines.sources.mariadb.measuring import Measuring, Record, Texts
 from repl_pipelines.sources.mariadb.readers import Readers
 from repl_pipelines.sources.mariadb.stretches import PIECE, WHOLE, Stretch, gaps
-from repl_pipelines.sources.mariadb.unchanged import check_unchanged
 
 # Said of a local file.
 _DISK = re.compile(r"No space left|Could not write|Failed to write|File too large|Cannot open file")
@@ -158,7 +157,7 @@ class MariadbSnapshot:
                 unfit = [c.name for c in table.columns if values.unfit_is_null(c)]
                 [counts] = texts(connection, counted)
                 misfits = {n: int(c or 0) for n, c in zip(unfit, counts, strict=True) if c != "0"}
-            check_unchanged(connection, table)
+            self._readers.check_unchanged(connection, table)
         return Part(path, rows, misfits)
 
     def _write(
@@ -200,7 +199,7 @@ class MariadbSnapshot:
     def _query(self, table: Table, query: str) -> Texts:
         with self._readers.reader(table) as connection:
             found = texts(connection, query)
-            check_unchanged(connection, table)
+            self._readers.check_unchanged(connection, table)
             return found
 
 

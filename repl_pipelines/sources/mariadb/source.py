@@ -1,4 +1,4 @@
-"""MariaDB as a source: discovery, claims, snapshots."""
+"""MariaDB, or MySQL, as a source: discovery, claims, snapshots."""
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,13 +33,10 @@ from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
 
 
 class MariadbSource:
-    """A MariaDB server, 10.6 or newer.
+    """A server of the dialect that its address names.
 
-    The user needs SELECT on the tables; RELOAD, to give several connections one snapshot; PROCESS
-    for mode cursor. Nothing is written.
+    The user needs SELECT on the tables and what docs/operating.md lists. Nothing is written.
     """
-
-    kind = "mariadb"
 
     def __init__(
         self,
@@ -52,6 +49,7 @@ class MariadbSource:
     ) -> None:
         """hash_key: the secret of policy `hash`. Raises DeclarationError for one too short."""
         self.name = name
+        self.kind = address.dialect.kind
         self.address = address
         self.protection = protection or Protection()
         self._secrets = Secrets.of(name, hash_key)

@@ -1,4 +1,4 @@
-"""The SELECT statements that a snapshot sends to MariaDB."""
+"""The SELECT statements that a snapshot sends."""
 
 import re
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ class Statements:
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
         texts = ", ".join(f"COALESCE({_shown(column)}, 'NULL')" for column in columns)
         groups = ", ".join(
-            f"BINARY {n}" if _collated(c) else n for n, c in zip(names, columns, strict=True)
+            f"CAST({n} AS BINARY)" if _collated(c) else n
+            for n, c in zip(names, columns, strict=True)
         )
         return (
             f"SELECT CONCAT_WS(', ', {texts}) FROM {relation(self.table)}"

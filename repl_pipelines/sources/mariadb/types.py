@@ -1,4 +1,4 @@
-"""MariaDB column types: what each becomes in the lake and in the replicas."""
+"""Column types of MariaDB and MySQL: what each becomes in the lake and in the replicas."""
 
 import re
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ _PLAIN = {
     "uuid": (Family.TEXT, "string", "UUID", "uuid"),
     "inet4": (Family.TEXT, "string", "VARCHAR", "inet"),
     "inet6": (Family.TEXT, "string", "VARCHAR", "text"),
+    "json": (Family.TEXT, "string", "VARCHAR", "json"),
     "time": (Family.TEXT, "string", "VARCHAR", "interval"),
     "datetime": (Family.TIMESTAMP, "timestamp_ntz", "TIMESTAMP", "timestamp without time zone"),
     "timestamp": (Family.TIMESTAMPTZ, "timestamp", "TIMESTAMPTZ", "timestamp with time zone"),

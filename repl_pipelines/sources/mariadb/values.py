@@ -1,4 +1,4 @@
-"""How MariaDB renders a column's values: for the reader, for the proof, and which do not fit.
+"""How the server renders a column's values: for the reader, for the proof, and which do not fit.
 
 All of it under the settings of `connection.session_settings`: identifiers in double quotes, texts
 without backslash escapes, times in UTC.
@@ -40,7 +40,8 @@ def misfit(column: Column) -> str | None:
     if kind in ("date", "datetime"):
         day = f"DATE({name})" if kind == "datetime" else name
         # 0000-00-00, 2024-00-10, 2024-02-31 and the year 0 are no days of the calendar.
-        return f"({name} IS NOT NULL AND NOT ({day} <=> FROM_DAYS(TO_DAYS({day}))))"
+        same = f"{day} <=> FROM_DAYS(TO_DAYS({day}))"
+        return f"({name} IS NOT NULL AND NOT ({same} AND YEAR({day}) > 0))"
     if kind == "timestamp":
         return f"({name} IS NOT NULL AND {name} = 0)"
     return None
@@ -64,7 +65,7 @@ def value(column: Column) -> str:
         case Family.TEXT:
             plain = text(column)
         case Family.FLOAT4 | Family.FLOAT8:
-            number = f"CAST({name} AS DOUBLE)"  # of a float all digits, then
+            number = _all_digits(column)
             plain = f"IF({number} = 0 AND ATAN2(0, {number}) > 1, '-0', {number})"
         case _:
             plain = name
@@ -105,16 +106,39 @@ def _written(column: Column) -> str:
     name = quote(column.name)
     kind = data_type(column)
     if kind in _WITH_CHARSET:
-        return name if charset(column) == "utf8mb4" else f"CONVERT({name} USING utf8mb4)"
+        return name if charset(column) == "utf8mb4" else _converted(name, charset(column))
     if kind == "bit":
         return f"LPAD(BIN({name}), {_modifier(column)}, '0')"
     if kind in ("time", "datetime", "timestamp"):
         return _fraction_trimmed(column, name)
     if kind in ("float", "double"):
-        return f"CAST(CAST({name} AS DOUBLE) AS CHAR)"
+        return f"CAST({_all_digits(column)} AS CHAR)"
     if kind in ("binary", "varbinary") or kind.endswith("blob") or _SHAPED.match(kind):
         return f"CONCAT('\\x', LOWER(HEX({name})))"
     return f"CAST({name} AS CHAR)"
+
+
+def _all_digits(column: Column) -> str:
+    """A number with all its digits, where its type shows fewer.
+
+    MySQL makes 22 characters of a text of a CAST, which is enough but for a plain double.
+    """
+    name = quote(column.name)
+    plain = column.source_type in ("double", "double unsigned")
+    return name if plain else f"CAST({name} AS DOUBLE)"
+
+
+def _converted(name: str, charset: str) -> str:
+    """The text, or a warning of the server where a code stands for no character.
+
+    MariaDB gives one by itself. MySQL writes a question mark without a word; so these are counted.
+    """
+    text = f"CONVERT({name} USING utf8mb4)"
+    if charset in TOTAL:
+        return text
+    marks, known = (f"CHAR_LENGTH({t}) - CHAR_LENGTH(REPLACE({t}, '?', ''))" for t in (text, name))
+    doubt = f"CAST(CONCAT('a ''{charset}'' character', LEFT({name}, 0)) AS SIGNED)"
+    return f"IF({marks} = {known}, {text}, {doubt})"
 
 
 def _modifier(column: Column) -> int:
@@ -186,9 +210,10 @@ def _bits(name: str, exponent: int, mantissa: int) -> str:
         f"CAST({e} + {bias} AS SIGNED) * {2**mantissa} + CAST(POW(2, {mantissa}) * CASE"
         f" WHEN {m} < 1 THEN 2 * {m} - 2 WHEN {m} >= 2 THEN {m} / 2 ELSE {m} - 1 END AS SIGNED)"
     )
+    # All of one type: MySQL would make a DECIMAL of signed and unsigned ones, and round it.
     magnitude = (
-        f"CASE WHEN {number} = 0 THEN 0 WHEN ABS({number}) < POW(2, {least}) THEN {small}"
-        f" ELSE {lifted} END"
+        f"CASE WHEN {number} = 0 THEN CAST(0 AS UNSIGNED) WHEN ABS({number}) < POW(2, {least})"
+        f" THEN {small} ELSE CAST({lifted} AS UNSIGNED) END"
     )
     # MariaDB writes -0 as 0, but knows its angle.
     sign = f"IF(ATAN2(0, {number}) > 1, {2 ** (exponent + mantissa)}, 0)"

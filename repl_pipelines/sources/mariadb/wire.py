@@ -1,10 +1,9 @@
 """Large results as the server wrote them, columns at a time, in bounded memory.
 
 A cursor of PyMySQL makes a Python object of every value, decoded, in a tuple of every row. Here the
-packets of MariaDB's text protocol become Arrow columns, without an object for any value.
+packets of the text protocol become Arrow columns, without an object for any value.
 """
 
-import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -12,13 +11,11 @@ import pymysql
 from pymysql.connections import MySQLResult
 from pymysql.constants import COMMAND, CR
 
+from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.packets import HEADER, LONG, Rows, columns, is_error, is_last
 
 _READ = 2**20  # bytes asked of the socket at once
 _BLOCK = 8 * 2**20  # bytes in a block, but for its last row
-# Behind `5.5.5-` in versions before 11; with a number of its own in those of the enterprise.
-_VERSION = re.compile(r"(\d+)\.(\d+)\.\d+(?:-\d+)?-MariaDB")
-_OLDEST = (10, 6)
 
 
 class Doubted(pymysql.err.Warning):
@@ -26,7 +23,7 @@ class Doubted(pymysql.err.Warning):
 
 
 class OtherServer(pymysql.err.NotSupportedError):
-    """Not MariaDB, or older than what this speaks to; its second argument is what the server is."""
+    """Of another kind, or too old to be spoken to; its second argument is what the server is."""
 
 
 class Connection(pymysql.Connection):
@@ -37,15 +34,27 @@ class Connection(pymysql.Connection):
     _sock: Any
     _execute_command: Callable[[int, str | bytes], None]
     _force_close: Callable[[], None]
+    _read_query_result: Callable[[], object]
     server_version: str
+
+    def __init__(self, dialect: Dialect, **options: Any) -> None:
+        self.dialect = dialect
+        super().__init__(**options)
 
     def _get_server_information(self) -> None:
         """Read the server's greeting. Raises OtherServer, before anything is told to it."""
         driver: Any = super()
         driver._get_server_information()  # noqa: SLF001
-        found = _VERSION.search(self.server_version)
-        if not found or (int(found[1]), int(found[2])) < _OLDEST:
+        if not self.dialect.speaks(self.server_version):
             raise OtherServer(0, self.server_version)
+
+    def send(self, statement: str) -> None:
+        """A statement whose answer `receive` waits for."""
+        self._execute_command(COMMAND.COM_QUERY, statement)
+
+    def receive(self) -> None:
+        """The answer to what was sent, which has no rows."""
+        self._read_query_result()
 
     def blocks(self, statement: str, size: int = _BLOCK) -> Generator[Sequence[Any]]:
         """Some rows at a time: Arrow arrays of bytes, one a column; texts as the session has them.

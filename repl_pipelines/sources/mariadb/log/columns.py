@@ -10,8 +10,7 @@ Decode = Callable[[bytes], str]
 # One table at a time: of all at once, the server would open every table that it has.
 _VIRTUAL = """
 select column_name from information_schema.columns
-where table_schema = %s and table_name = %s and is_generated = 'ALWAYS'
-  and extra not like '%%STORED%%'
+where table_schema = %s and table_name = %s and extra like '%%VIRTUAL GENERATED%%'
 """
 _SINGLE_BYTE = """
 select character_set_name from information_schema.character_sets

@@ -48,7 +48,7 @@ def problems(
     connection: Connection, source: str, tables: Sequence[Table], readings: Readings
 ) -> dict[TableName, ReplicationError]:
     """Why some of them cannot be read from the log."""
-    problem = _server(connection, source)
+    problem = connection.dialect.logless(source) or _server(connection, source)
     if problem:
         return dict.fromkeys((table.name for table in tables), problem)
     told = _filters(connection)

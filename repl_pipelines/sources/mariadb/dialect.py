@@ -1,0 +1,68 @@
+"""What the servers of the family do differently: `own.py` is MariaDB, `sources/mysql` MySQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from repl_pipelines.errors import DeclarationError
+from repl_pipelines.model.position import Position
+from repl_pipelines.model.table import Mode
+
+if TYPE_CHECKING:
+    from repl_pipelines.sources.mariadb.connection import Protection
+    from repl_pipelines.sources.mariadb.wire import Connection
+
+
+class Dialect(Protocol):
+    """One kind of server.
+
+    kind, product: as resources name it, and as it is told to people, with its oldest version
+    elsewhere:     what to do with a server of another kind
+    statements:    SQL for what all other sessions do: whether it is a replica's applier, and no
+                   later a time than that at which it began
+    frozen_catalog: whether a snapshot shows the catalog, too, as it was
+    keeper:        what always keeps the text of statements, if anything does
+    status:        the schema with the server's counters
+    rights:        what the user must have beside SELECT, for a mode or any, and its use
+    advised:       what it should have, and what happens otherwise
+    """
+
+    kind: str
+    product: str
+    elsewhere: str
+    statements: str
+    frozen_catalog: bool
+    keeper: str
+    status: str
+    rights: Mapping[str, tuple[Mode | None, str]]
+    advised: Mapping[str, str]
+
+    def speaks(self, version: str) -> bool:
+        """Whether a server that greets with this version is one of these."""
+        ...
+
+    def settings(self, protection: Protection) -> Mapping[str, str | int]:
+        """System variables of every session, beside those that all have."""
+        ...
+
+    def check(self, connection: Connection, source: str) -> None:
+        """Raise DeclarationError if the server is not set up as a source must be."""
+        ...
+
+    def logless(self, source: str) -> DeclarationError | None:
+        """Why mode log cannot be had of it at all."""
+        ...
+
+    def prepare(self, reader: Connection) -> None:
+        """A session that will be one of a snapshot."""
+        ...
+
+    def begin_together(
+        self, control: Connection, readers: Sequence[Connection], source: str, patience: int
+    ) -> Position:
+        """Begin a transaction in each reader, between the same two commits; the position of all.
+
+        patience: seconds to wait for that. Raises SourceUnavailable and the driver's errors.
+        """
+        ...

@@ -1,0 +1,72 @@
+"""MySQL is a source as the contract wants it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from repl_pipelines.errors import DeclarationError, SourceUnavailable
+from repl_pipelines.model.column import Policy
+from repl_pipelines.model.selection import Everything
+from repl_pipelines.model.table import Declaration, Mode
+from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
+from repl_pipelines.sources.mariadb.source import MariadbSource
+from tests.sources import test_mariadb
+
+
+class TestMysqlSource(test_mariadb.TestMariadbSource):
+    @pytest.fixture
+    def source(self, mysql_database: Address) -> MariadbSource:
+        test_mariadb.execute(mysql_database, *test_mariadb.TABLES.split(";"))
+        return MariadbSource("shop", mysql_database, self.PROTECTION)
+
+
+def test_what_mode_log_is_refused_with(mysql_database: Address) -> None:
+    test_mariadb.execute(mysql_database, "create table t (id int primary key)")
+    source = MariadbSource("shop", mysql_database)
+    with pytest.raises(DeclarationError, match="binary log is not read yet"):
+        source.discover([Declaration("t", mode=Mode.LOG)])
+
+
+def test_settings_that_a_snapshot_cannot_do_without_are_named(mysql_database: Address) -> None:
+    test_mariadb.execute(mysql_database, "set global gtid_mode = on_permissive")
+    source = MariadbSource("shop", mysql_database)
+    try:
+        with pytest.raises(DeclarationError, match="gtid_mode is ON_PERMISSIVE") as raised:
+            source.discover([Declaration("*")])
+    finally:
+        test_mariadb.execute(mysql_database, "set global gtid_mode = on")
+    assert "gtid_mode = ON" in raised.value.remedy
+    test_mariadb.execute(mysql_database, "uninstall component 'file://component_classic_hashing'")
+    try:
+        with pytest.raises(DeclarationError, match="no MD5"):
+            source.discover([Declaration("*")])
+    finally:
+        test_mariadb.execute(mysql_database, "install component 'file://component_classic_hashing'")
+
+
+def test_a_commit_that_never_ends_is_waited_for_no_longer_than_for_a_lock(
+    mysql_database: Address,
+) -> None:
+    """A session that has a GTID of its own: what it will commit is not to be known."""
+    test_mariadb.execute(mysql_database, "create table t (id int primary key)")
+    source = MariadbSource("shop", mysql_database, Protection(lock_timeout=1))
+    tables = source.discover([Declaration("t")])
+    gtid = "11111111-2222-3333-4444-555555555555:1"
+    with closing(connect(mysql_database, Protection(), "test")) as session:
+        rows(session, f"set gtid_next = '{gtid}'")
+        with pytest.raises(SourceUnavailable, match="no moment without a commit"):
+            source.snapshot(tables).__enter__()
+        rows(session, "insert into t values (1)")
+        rows(session, "set gtid_next = automatic")
+    with source.snapshot(tables) as snapshot:
+        assert gtid in snapshot.position.token["gtid"]
+        assert snapshot.figures(tables[0], Everything()).total.rows == 1
+
+
+def test_a_key_is_not_told_to_a_server_that_keeps_statements(mysql_database: Address) -> None:
+    test_mariadb.execute(mysql_database, "create table t (id int primary key, name text)")
+    source = MariadbSource("shop", mysql_database, hash_key="0123456789abcdef")
+    with pytest.raises(DeclarationError, match="keeps the text of statements"):
+        source.discover([Declaration("t", policies={"name": Policy.HASH})])
