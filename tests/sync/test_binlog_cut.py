@@ -8,7 +8,7 @@ import pymysql
 import pytest
 
 from repl_pipelines.model.entry import Action
-from repl_pipelines.sources.mariadb import readers
+from repl_pipelines.sources.mariadb import own
 from repl_pipelines.sources.mariadb.connection import Address, Connection, Protection, connect, rows
 from tests.servers import Bucket
 from tests.sync.maria_writers import SCHEMA, writing
@@ -70,7 +70,7 @@ def test_no_commit_comes_between_the_sessions_of_a_snapshot(
                 sessions.pop().close()
             return found
 
-        monkeypatch.setattr(readers, "rows", meddled)
+        monkeypatch.setattr(own, "rows", meddled)
         assert maria.streamed()["t"].changed == 0
         assert sessions == []
         maria.sql("xa commit '0'", "xa rollback '1'")
