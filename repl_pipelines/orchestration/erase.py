@@ -1,8 +1,9 @@
 """The job that erases rows; what tells them comes in a file, so that no event has it."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import dagster as dg
 from pydantic import Field
@@ -20,7 +21,7 @@ class EraseConfig(dg.Config):
 
     keys_file: str = Field(
         description="Path, where the run's process is, of a JSON file of the rows:"
-        ' {"customers": [{"id": 42}]}. The receipt is written beside it, as <keys_file>.receipt.'
+        ' {"customers": [{"id": 42}]}. The receipt is added to <keys_file>.receipt beside it.'
     )
 
 
@@ -39,9 +40,9 @@ def erase_job(plan: Plan) -> dg.JobDefinition:
         try:
             file = Path(config.keys_file)
             wanted = read_keys(file)
-            with _receipt(file) as receipt:
+            with _receipt(file) as write:
                 report = replication.erase(wanted, context.run.run_id)
-                receipt.write(report.receipt)
+                write(report.receipt)
         except ReplicationError as error:
             outcome.failed("erasure", error)
         else:
@@ -63,16 +64,19 @@ def erase_job(plan: Plan) -> dg.JobDefinition:
     return job
 
 
-def _receipt(keys: Path) -> TextIO:
-    """A file for the receipt alone, opened before anything is erased."""
+@contextmanager
+def _receipt(keys: Path) -> Iterator[Callable[[str], object]]:
+    """Adds a line to the file of receipts, which is opened before anything is erased."""
     path = keys.with_name(f"{keys.name}.receipt")
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w")
+        handle = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a")
     except OSError as error:
         raise DeclarationError(
             f"The receipt cannot be written to {path}: {error.strerror}.",
             "Put the file of keys into a folder that the run may write to.",
         ) from error
+    with handle:
+        yield lambda receipt: handle.write(f"{receipt}\n")
 
 
 def _told(report: ErasureReport) -> dict[str, dg.MetadataValue]:

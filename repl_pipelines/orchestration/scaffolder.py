@@ -43,10 +43,10 @@ attributes:
     #   key: [payment_id]
     #   columns:
     #     amount: text            # fail (default), text: the column as text, null: counted
-    #     phone: mask             # hash, mask or drop: not copied as it is (docs/protection.md)
+    #     phone: mask             # hash, encrypt, mask, drop: not as it is (docs/protection.md)
 
-  # What must not be copied as it is, in any table: hash (needs the source's hash_key), mask, drop;
-  # by column and by type, exact names or patterns. What a table declares itself wins.
+  # What must not be copied as it is, in any table: hash and encrypt (with a key of the source),
+  # mask, drop; by column and by type, exact names or patterns. What a table declares itself wins.
   # columns: {{"*email*": hash, "*password*": drop}}
   # types: {{bytea: drop}}
 

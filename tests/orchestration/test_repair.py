@@ -56,7 +56,8 @@ def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Pro
     project.sql("delete from countries where name like '%sterreich'")
     result = project.job("shop_erase", run_config=erase)
     assert result.success, failure(result)
-    receipt = (project.root / "keys.json.receipt").read_text()
+    receipt = (project.root / "keys.json.receipt").read_text().strip()
+    assert len(bytes.fromhex(receipt)) == 32
     storage = project.instance.event_log_storage
     runs = project.instance.get_run_ids()
     kept = "".join(dg.serialize_value(e) for run in runs for e in storage.get_logs_for_run(run))
