@@ -1,13 +1,13 @@
 """Asset keys of a replication's layers: legal, readable, and unique."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import dagster as dg
 
 from repl_pipelines.errors import DeclarationError
-from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.model.table import Declaration, Table, TableName
 
 DEFAULT_SCHEMA = "public"
 VALIDATION = "validation"
@@ -53,6 +53,16 @@ class Names:
                     f"become the asset {self.copy(self.lake, table.name).to_user_string()!r}.",
                     "Leave one of them out of `tables`, or rename it.",
                 )
+
+
+def meant(name: str, tables: Collection[Table]) -> list[Table]:
+    """Those of the tables that a name or pattern means, as under `tables` in the YAML.
+
+    The schema that all of them share may be left out: on MariaDB it is the database.
+    """
+    schemas = {table.name.schema for table in tables}
+    default = schemas.pop() if len(schemas) == 1 else DEFAULT_SCHEMA
+    return [table for table in tables if Declaration(name).matches(table.name, default)]
 
 
 def _path(table: TableName) -> list[str]:

@@ -4,12 +4,12 @@ import dagster as dg
 from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError, ReplicationError
-from repl_pipelines.model.table import Declaration, TableName
+from repl_pipelines.model.table import TableName
 from repl_pipelines.orchestration import checks, executor, state_page
 from repl_pipelines.orchestration.differences import found_metadata, steps_metadata
 from repl_pipelines.orchestration.engine import engine
 from repl_pipelines.orchestration.metadata import share_metadata
-from repl_pipelines.orchestration.names import DEFAULT_SCHEMA, VALIDATION
+from repl_pipelines.orchestration.names import VALIDATION, meant
 from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sync.engine import Replication
@@ -69,7 +69,7 @@ def repair_job(plan: Plan) -> dg.JobDefinition:
 def _chosen(plan: Plan, names: list[str]) -> list[TableName] | None:
     found: list[TableName] = []
     for name in names:
-        own = [t.name for t in plan.tables if Declaration(name).matches(t.name, DEFAULT_SCHEMA)]
+        own = [table.name for table in meant(name, plan.tables)]
         if not own:
             raise DeclarationError(
                 f"`tables` names {name!r}, which matches no table of {plan.name!r}.",

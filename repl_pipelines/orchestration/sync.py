@@ -11,9 +11,9 @@ from pydantic import Field
 
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.model.selection import Everything, Range
-from repl_pipelines.model.table import Declaration, Table, TableName
+from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.orchestration import checks, specs
-from repl_pipelines.orchestration.names import DEFAULT_SCHEMA
+from repl_pipelines.orchestration.names import meant
 from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.orchestration.sync_run import Results, SyncRun
 
@@ -36,7 +36,7 @@ class Recopy(dg.Config):
         """What to copy again; a name that matches no selected table is an error."""
         chosen: dict[TableName, Everything | Range] = {}
         for name in self.recopy:
-            found = [t for t in tables if Declaration(name).matches(t.name, DEFAULT_SCHEMA)]
+            found = meant(name, tables)
             if not found:
                 names = ", ".join(sorted(str(table.name) for table in tables))
                 raise DeclarationError(

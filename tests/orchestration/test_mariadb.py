@@ -73,7 +73,9 @@ def market(
 def test_both_kinds_of_source_are_synced_and_proven_side_by_side(
     market: Project, mariadb_database: Address
 ) -> None:
-    result = market.job("market_sync")
+    # The database's name may be left out where a table is named.
+    again = {"ops": {"market_copies": {"config": {"recopy": ["countries"]}}}}
+    result = market.job("market_sync", run_config=again)
     assert result.success, failure(result)
     place = f"market/{mariadb_database.database}"
     names = {f"{place}/{table}" for table in ("countries", "orders", "events")}
