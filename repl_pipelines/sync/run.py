@@ -116,7 +116,6 @@ class SyncRun:
 
     def run(self) -> SyncReport:
         reach("sync.claimed")
-        self._refuse_paused()
         pasts = self._logged()
         horizons = {n: p.whole.horizon for n, p in pasts.items() if p.whole and p.whole.horizon}
         with (
@@ -124,6 +123,7 @@ class SyncRun:
             scratch_folder() as directory,
         ):
             reach("sync.snapshot")
+            self._refuse_paused()
             changes = self._read_log(pasts, snapshot, directory)
             with ThreadPoolExecutor(self.means.concurrency) as pool:
                 tasks = [
@@ -144,7 +144,10 @@ class SyncRun:
         return SyncReport(number, position, done, self.failed, tables, self.seconds, self.costs)
 
     def _refuse_paused(self) -> None:
-        """Whatever else is wrong with the journal is told by each table, or mended."""
+        """Whatever else is wrong with the journal is told by each table, or mended.
+
+        Not before the snapshot: the journal must know what others published before that.
+        """
         try:
             _ = self.published
         except ReplicationPaused:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import repl_pipelines
-from repl_pipelines.failpoints import POINTS
+from repl_pipelines.failpoints import ERASING, POINTS
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
@@ -181,7 +181,7 @@ def test_the_list_of_failpoints_is_complete() -> None:
     folder = Path(repl_pipelines.__file__).parent
     texts = [file.read_text() for file in folder.rglob("*.py")]
     reached = {point for text in texts for point in re.findall(r'\breach\("([^"]+)"', text)}
-    assert reached == set(POINTS)
+    assert reached == {*POINTS, *ERASING}
 
 
 def test_killed_in_a_first_sync(shop: Bench) -> None:
