@@ -63,7 +63,9 @@ def test_a_red_validation_is_healed_by_one_click(make_project: Callable[..., Pro
     kept = "".join(dg.serialize_value(e) for run in runs for e in storage.get_logs_for_run(run))
     assert "public.countries" in kept
     assert not [
-        word for word in ("sterreich", "Belgi\\u00eb", "7260543198", receipt, HASH_KEY) if word in kept
+        word
+        for word in ("sterreich", "Belgi\\u00eb", "7260543198", receipt, HASH_KEY)
+        if word in kept
     ]
     assert project.sql("select max(length(name)) from countries", dsn=project.replica) == [(64,)]
     assert project.sql("select distinct kind from events", dsn=project.replica) == [("***",)]
