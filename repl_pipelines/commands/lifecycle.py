@@ -3,8 +3,9 @@
 import getpass
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any
 
 import click
@@ -21,37 +22,51 @@ from repl_pipelines.lifecycle.plan import Step
 _COUNTED = {"objects": "objects", "publication": "tables"}
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What the person at the terminal has decided."""
+
+    dry_run: bool = False
+    yes: bool = False
+    why: str = ""
+
+    @property
+    def reason(self) -> Pause:
+        """Who we are, since when, and why."""
+        by = f"{getpass.getuser()}@{socket.gethostname()}"
+        return Pause(by, datetime.now(UTC).isoformat(timespec="seconds"), self.why)
+
+
 def decided(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options --dry-run, --yes and --why."""
+    """The options --dry-run, --yes and --why, as the argument `decision`."""
+
+    @wraps(function)
+    def decide(*args: Any, dry_run: bool, yes: bool, why: str, **others: Any) -> Any:
+        return function(*args, decision=Decision(dry_run, yes, why), **others)
+
+    decorated: Callable[..., Any] = decide
     options = (
         click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing."),
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--why", default="", help="The reason, for whoever meets the pause."),
     )
     for option in options:
-        function = option(function)
-    return function
-
-
-def reason(why: str) -> Pause:
-    """Who we are, and since when."""
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
-    return Pause(by, datetime.now(UTC).isoformat(timespec="seconds"), why)
+        decorated = option(decorated)
+    return decorated
 
 
 def carry_out(
     output: Output,
     plan: Sequence[Step],
     act: Callable[[], object],
-    *,
-    dry_run: bool,
-    yes: bool,
+    decision: Decision,
     then: str = "",
 ) -> Exit:
     """Tell the plan; unless it is a dry run, ask, and do it. then: what is left to a person."""
-    if not dry_run and not yes and output.as_json:
-        raise DeclarationError("With --json nobody can be asked.", "Add --yes or --dry-run.")
-    if not dry_run and not yes:
+    dry_run = decision.dry_run
+    if not dry_run and not decision.yes:
+        if output.as_json:
+            raise DeclarationError("With --json nobody can be asked.", "Add --yes or --dry-run.")
         output.show({}, lambda: _drawn(plan, "would be done"))
         click.confirm("Do it?", abort=True)
     if not dry_run:

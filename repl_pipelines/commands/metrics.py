@@ -94,13 +94,12 @@ class Figures(Collector):
         try:
             with self._lock:
                 self._count()
-                rows = self._held()
                 state = read_state(self.lake, copies=self.copies)
         except ReplicationError:
             yield self._gauge("up", "Whether the lake could be read.", 0)
         else:
             yield self._gauge("up", "Whether the lake could be read.", 1)
-            yield from self._of_journal(state, rows)
+            yield from self._of_journal(state)
             yield from self._of_proofs(state)
         yield from self._of_log()
 
@@ -111,17 +110,7 @@ class Figures(Collector):
                 self._bytes[str(entry.table)] += entry.bytes
             self._counted = sync.number
 
-    def _held(self) -> Counter[str]:
-        """Rows of each table's copy, where the newest entries have figures (not in mode log)."""
-        heads = self.lake.journal.heads()
-        parts = {table for table, partition in heads if partition is not None}
-        held: Counter[str] = Counter()
-        for (table, partition), entry in heads.items():
-            if entry.figure and (partition is not None) == (table in parts):
-                held[str(table)] += entry.figure.rows
-        return held
-
-    def _of_journal(self, state: ReplicationState, rows: Counter[str]) -> Iterator[Metric]:
+    def _of_journal(self, state: ReplicationState) -> Iterator[Metric]:
         yield self._gauge("sync_number", "The newest published sync.", state.sync)
         held = self._family(GaugeMetricFamily, "rows", "Rows of the copy in the lake.", "table")
         lag = self._family(
@@ -135,8 +124,8 @@ class Figures(Collector):
         )
         for table in state.tables:
             labels = [self.lake.source, str(table.name)]
-            if labels[1] in rows:
-                held.add_metric(labels, rows[labels[1]])
+            if table.rows is not None:
+                held.add_metric(labels, table.rows)
             changed.add_metric(labels, self._rows[labels[1]])
             written.add_metric(labels, self._bytes[labels[1]])
             if table.lag.seconds is not None:

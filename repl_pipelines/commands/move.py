@@ -6,7 +6,7 @@ import click
 
 from repl_pipelines.commands.command import command
 from repl_pipelines.commands.exits import Exit
-from repl_pipelines.commands.lifecycle import carry_out, decided, reason
+from repl_pipelines.commands.lifecycle import Decision, carry_out, decided
 from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.project import declared, in_project
 from repl_pipelines.lifecycle.move import move as go
@@ -27,9 +27,7 @@ def move(
     target: str,
     origin: str | None,
     remove_old: bool,
-    dry_run: bool,
-    yes: bool,
-    why: str,
+    decision: Decision,
     project: Path,
 ) -> Exit:
     """Copy the lake to another bucket or prefix, read it back, and let it go on there.
@@ -50,8 +48,7 @@ def move(
     return carry_out(
         output,
         plan_move(old, new, remove_old=remove_old),
-        lambda: go(old, new, reason(why), remove_old=remove_old),
-        dry_run=dry_run,
-        yes=yes,
+        lambda: go(old, new, decision.reason, remove_old=remove_old),
+        decision,
         then=f"Now write `lake: {target}` into the YAML of {name}, and reload the code location.",
     )

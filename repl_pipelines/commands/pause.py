@@ -6,7 +6,7 @@ import click
 
 from repl_pipelines.commands.command import command
 from repl_pipelines.commands.exits import Exit
-from repl_pipelines.commands.lifecycle import carry_out, decided, reason
+from repl_pipelines.commands.lifecycle import Decision, carry_out, decided
 from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.project import declared, in_project
 from repl_pipelines.lifecycle.pause import pause as rest
@@ -24,9 +24,7 @@ def pause(
     name: str,
     *,
     drop_slot: bool,
-    dry_run: bool,
-    yes: bool,
-    why: str,
+    decision: Decision,
     project: Path,
 ) -> Exit:
     """Let no sync publish until `repl-pipelines resume`; schedules skip their ticks.
@@ -45,9 +43,8 @@ def pause(
     return carry_out(
         output,
         plan_pause(lake, source, drop_slot=drop_slot),
-        lambda: rest(lake, source, reason(why), drop_slot=drop_slot),
-        dry_run=dry_run,
-        yes=yes,
+        lambda: rest(lake, source, decision.reason, drop_slot=drop_slot),
+        decision,
         then="" if drop_slot else _price(source.watch_log()),
     )
 

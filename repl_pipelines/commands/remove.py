@@ -7,7 +7,7 @@ import click
 
 from repl_pipelines.commands.command import command
 from repl_pipelines.commands.exits import Exit
-from repl_pipelines.commands.lifecycle import carry_out, decided, reason
+from repl_pipelines.commands.lifecycle import Decision, carry_out, decided
 from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.project import declared, in_project
 from repl_pipelines.errors import DeclarationError
@@ -31,9 +31,7 @@ def remove(
     publication: bool,
     replicas: Sequence[str],
     whole_lake: bool,
-    dry_run: bool,
-    yes: bool,
-    why: str,
+    decision: Decision,
     project: Path,
 ) -> Exit:
     """Pause the replication, and remove the parts of it that are named. There is no way back.
@@ -62,8 +60,7 @@ def remove(
     return carry_out(
         output,
         plan_remove(parts),
-        lambda: take(parts, reason(why)),
-        dry_run=dry_run,
-        yes=yes,
+        lambda: take(parts, decision.reason),
+        decision,
         then=f"Whatever is left stays paused. Delete the YAML of {name} to end its schedules.",
     )

@@ -6,7 +6,7 @@ import click
 
 from repl_pipelines.commands.command import command
 from repl_pipelines.commands.exits import Exit
-from repl_pipelines.commands.lifecycle import carry_out, decided, reason
+from repl_pipelines.commands.lifecycle import Decision, carry_out, decided
 from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.project import declared, in_project
 from repl_pipelines.lake.lake import Lake
@@ -26,9 +26,7 @@ def rename(
     new_name: str,
     *,
     remove_old: bool,
-    dry_run: bool,
-    yes: bool,
-    why: str,
+    decision: Decision,
     project: Path,
 ) -> Exit:
     """Move the lake's folder to another name, and let replicas and proofs go on with it.
@@ -46,9 +44,8 @@ def rename(
     return carry_out(
         output,
         plan_rename(old, new, source, replicas, remove_old=remove_old),
-        lambda: call(old, new, source, replicas, reason(why), remove_old=remove_old),
-        dry_run=dry_run,
-        yes=yes,
+        lambda: call(old, new, source, replicas, decision.reason, remove_old=remove_old),
+        decision,
         then=f"Now let the source's resource and `source` in the YAML be {new_name}, and reload"
         " the code location. In Dagster its assets begin a history of their own.",
     )

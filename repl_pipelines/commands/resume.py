@@ -6,7 +6,7 @@ import click
 
 from repl_pipelines.commands.command import command
 from repl_pipelines.commands.exits import Exit
-from repl_pipelines.commands.lifecycle import carry_out
+from repl_pipelines.commands.lifecycle import Decision, carry_out
 from repl_pipelines.commands.output import Output
 from repl_pipelines.commands.project import declared, in_project
 from repl_pipelines.lifecycle.pause import plan_resume
@@ -27,4 +27,5 @@ def resume(output: Output, name: str, *, dry_run: bool, project: Path) -> Exit:
       repl-pipelines resume crm
     """  # noqa: D301
     lake = declared(project, name).lake()
-    return carry_out(output, plan_resume(lake), lambda: wake(lake), dry_run=dry_run, yes=True)
+    decision = Decision(dry_run, yes=True)
+    return carry_out(output, plan_resume(lake), lambda: wake(lake), decision)

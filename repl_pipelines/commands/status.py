@@ -54,7 +54,6 @@ def status(output: Output, name: str, project: Path) -> Exit:
 
 
 def _lake(place: str) -> Lake:
-
     store, folder = Store.at(place)
     prefix, _, source = folder.rpartition("/")
     if not source:
@@ -93,7 +92,6 @@ def _document(found: ReplicationState) -> dict[str, Any]:
 
 
 def _drawn(found: ReplicationState) -> Iterator[RenderableType]:
-
     if not found.tables:
         yield f"{found.source}: the lake holds no table of it."
         return
@@ -111,7 +109,6 @@ def _drawn(found: ReplicationState) -> Iterator[RenderableType]:
 
 
 def _table(found: ReplicationState) -> Table:
-
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("table", overflow="fold")
     for name in ("lag", "position"):
@@ -131,7 +128,6 @@ def _name(table: TableState) -> str:
 
 
 def _copy(found: ReplicationState, copy: CopyState | None) -> Text:
-
     told = copy.told if copy else None
     text = SIGNS[told]
     if copy and copy.told is Told.DIFFERENT:

@@ -17,7 +17,6 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
 
-from repl_pipelines.model.table import Mode
 from repl_pipelines.orchestration import checks
 from repl_pipelines.orchestration.alert_targets import Alert, News
 from repl_pipelines.orchestration.names import VALIDATION
@@ -25,7 +24,6 @@ from repl_pipelines.orchestration.plan import Plan
 from repl_pipelines.sync.lag import spoken
 
 _INTERVAL = 60  # seconds between two looks
-_HISTORY = 1000  # evaluations of a check that are looked through for partitions found unequal
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _TOLD = {Status.SUCCEEDED, Status.FAILED}
 
@@ -119,11 +117,8 @@ def _failed_checks(plan: Plan, instance: dg.DagsterInstance) -> Iterator[Alert]:
         record = newest[key].last_completed_check_execution_record
         if record and record.status is Status.FAILED:
             yield from _failed(plan, key, record)
-    for key in _partitioned_keys(plan):
-        history = instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=_HISTORY, status=_TOLD
-        )
-        for record in {record.partition: record for record in reversed(history)}.values():
+    for key in checks.equal_keys(plan, plan.ranged):
+        for record in checks.newest_by_partition(instance, key, _TOLD):
             if record.status is Status.FAILED:
                 yield from _failed(plan, key, record)
 
@@ -137,16 +132,7 @@ def _check_keys(plan: Plan) -> Iterator[dg.AssetCheckKey]:
         yield dg.AssetCheckKey(lake, checks.LOG)
     for table in plan.plain:
         yield dg.AssetCheckKey(plan.key(plan.names.lake, table.name), checks.PROVEN)
-        for copy in checks.copies(plan):
-            key = plan.key(VALIDATION, table.name)
-            yield dg.AssetCheckKey(key, checks.equal_name(copy))
-
-
-def _partitioned_keys(plan: Plan) -> Iterator[dg.AssetCheckKey]:
-    for table in (table for table in plan.tables if table.mode is Mode.PARTITION):
-        for copy in checks.copies(plan):
-            key = plan.key(VALIDATION, table.name)
-            yield dg.AssetCheckKey(key, checks.equal_name(copy))
+    yield from checks.equal_keys(plan, plan.plain)
 
 
 def _failed(plan: Plan, key: dg.AssetCheckKey, record: Record) -> Iterator[Alert]:

@@ -1,9 +1,14 @@
 """What must hold: every written copy proven, lag within its limit, every validation equal."""
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
 from repl_pipelines.errors import NotProven, ReplicationError
 from repl_pipelines.model.entry import Entry
@@ -26,6 +31,7 @@ from repl_pipelines.sync.report import Proof, Uncompared
 PROVEN = "proven"
 LAG = "lag"
 LOG = "log"
+_HISTORY = 1000  # evaluations of a check that are looked through for partitions
 GONE = (
     "is gone from the source: dropped, renamed, or no longer meant by `tables`. Its copies stay as "
     "they are; `dg utils refresh-defs-state` takes its assets away."
@@ -122,6 +128,25 @@ def copies(plan: Plan) -> tuple[str, ...]:
 def equal_name(copy: str) -> str:
     """Of the check that holds one copy against the source."""
     return f"equal_{copy}"
+
+
+def equal_keys(plan: Plan, tables: Iterable[Table]) -> Iterator[dg.AssetCheckKey]:
+    """The checks that hold these tables' copies against the source."""
+    for table in tables:
+        for copy in copies(plan):
+            yield dg.AssetCheckKey(plan.key(VALIDATION, table.name), equal_name(copy))
+
+
+def newest_by_partition(
+    instance: dg.DagsterInstance,
+    key: dg.AssetCheckKey,
+    statuses: set[AssetCheckExecutionRecordStatus] | None = None,
+) -> Iterable[AssetCheckExecutionRecord]:
+    """The newest evaluation of each partition; statuses: only evaluations that are in one."""
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=_HISTORY, status=statuses
+    )
+    return {record.partition: record for record in reversed(history)}.values()
 
 
 def record(

@@ -23,7 +23,6 @@ from repl_pipelines.sync.prove import Verdict
 from repl_pipelines.sync.report import Proof, Uncompared
 
 Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
-_HISTORY = 1000  # evaluations of a check that are looked through for partitions found unequal
 
 
 def plain_assets(plan: Plan) -> dg.AssetsDefinition:
@@ -188,7 +187,7 @@ class _ValidationRun:
         for gap in gaps:
             checks.record(self.context, checks.uncompared(self.plan, gap))
         key = self.plan.key(VALIDATION, table.name)
-        green = self.context.instance.get_materialized_partitions(key) - self._red(key)
+        green = self.context.instance.get_materialized_partitions(key) - self._red(table)
         by_partition: dict[str, list[Proof]] = {}
         for proof in proofs:
             by_partition.setdefault(proof.partition or "", []).append(proof)
@@ -197,16 +196,14 @@ class _ValidationRun:
             if not (equal and partition in green) and self._log_proofs(own) and not gaps:
                 self._log_equal(own)
 
-    def _red(self, key: dg.AssetKey) -> set[str]:
+    def _red(self, table: Table) -> set[str]:
         """Partitions that were found unequal when they were last compared."""
-        red: set[str] = set()
-        for copy in checks.copies(self.plan):
-            history = self.context.instance.event_log_storage.get_asset_check_execution_history(
-                dg.AssetCheckKey(key, checks.equal_name(copy)), limit=_HISTORY
-            )
-            newest = {record.partition: record for record in reversed(history)}
-            red |= {p for p, record in newest.items() if p and record.status.value == "FAILED"}
-        return red
+        return {
+            record.partition
+            for key in checks.equal_keys(self.plan, [table])
+            for record in checks.newest_by_partition(self.context.instance, key)
+            if record.partition and record.status.value == "FAILED"
+        }
 
 
 def _metadata(proofs: Collection[Proof]) -> dict[str, Any]:

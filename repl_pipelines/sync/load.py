@@ -20,15 +20,13 @@ from repl_pipelines.sync.work import Past, Work
 def missing_pieces(means: Means, tables: Collection[Table]) -> Mapping[TableName, Sequence[Piece]]:
     """The pieces to read of tables that have no copy; tables of a single piece are left out."""
     published = Published(means.lake)
-    found: dict[TableName, Sequence[Piece]] = {}
+    pasts = [(table, published.past(table, anew=True)) for table in tables]
+    wanted = [(table, past) for table, past in pasts if _wanted(table, past)]
+    if not wanted:
+        return {}
     with means.source.snapshot(()) as snapshot:
-        for table in tables:
-            past = published.past(table, anew=True)
-            if _wanted(table, past):
-                pieces = _missing(means, table, past, snapshot)
-                if pieces:
-                    found[table.name] = pieces
-    return found
+        found = {table.name: _missing(means, table, past, snapshot) for table, past in wanted}
+    return {name: pieces for name, pieces in found.items() if pieces}
 
 
 def keep_piece(means: Means, table: Table, piece: Piece) -> None:

@@ -24,6 +24,7 @@ class TableState:
     """One table and its copies.
 
     position: of its copy in the lake, None before the first
+    rows:     of that copy, None where no entry counts them (mode log)
     copies:   by name, `lake` and the replicas
     attempts: to prove them, oldest first
     broken:   what is wrong with the records themselves, '' if nothing is
@@ -31,6 +32,7 @@ class TableState:
 
     name: TableName
     position: Position | None
+    rows: int | None
     lag: Lag
     copies: Mapping[str, CopyState]
     attempts: tuple[Attempt, ...]
@@ -130,13 +132,17 @@ def read_state(
     records = lake.records(names, count)
     found: list[TableState] = []
     for name in names:
-        parts = {key for table, key in heads if table == name and key is not None}
-        whole = heads.get((name, None))
-        position = whole.entry.position if whole else None
+        entries = {key: one.entry for (table, key), one in heads.items() if table == name}
+        parts = {key for key in entries if key is not None}
+        position = entries[None].position if None in entries else None
+        counted = [
+            e.figure.rows for k, e in entries.items() if e.figure and (k is None) != bool(parts)
+        ]
         found.append(
             TableState(
                 name,
                 position,
+                sum(counted) if counted else None,
                 behind(position, now),
                 copies_of(records[name], parts, copies),
                 attempts(records[name]),

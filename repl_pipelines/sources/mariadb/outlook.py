@@ -3,32 +3,29 @@
 from collections.abc import Mapping, Sequence
 
 from repl_pipelines.model.selection import Since
-from repl_pipelines.model.table import Mode, Table, TableName
-from repl_pipelines.sources.contract import Outlook
-from repl_pipelines.sources.mariadb.connection import Connection, Protection, rows
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.mariadb.connection import Connection, rows
 from repl_pipelines.sources.mariadb.log.anchor import Anchor, Place
 from repl_pipelines.sources.mariadb.statements import Statements, relation
+from repl_pipelines.sources.outlook import Ahead
 
 # Its place in a row of EXPLAIN, by the width of that: MySQL tells partitions, too.
 _ROWS = {10: 8, 12: 9}
 
 
-def look_out(
-    connection: Connection,
-    tables: Sequence[Table],
-    horizons: Mapping[TableName, str],
-    protection: Protection,
-) -> Outlook:
-    """See `sources.contract.Source.look_out`."""
-    planned = {
-        table.name: _planned(connection, table, horizons[table.name])
-        for table in tables
-        if table.mode is Mode.CURSOR and table.name in horizons
-    }
-    connections = protection.workers + 2
-    logged = [table.name for table in tables if table.mode is Mode.LOG]
-    if not logged:
-        return Outlook(planned, {}, None, connections)
+def planned(connection: Connection, table: Table, stored: str) -> int:
+    """Rows that the server's optimizer expects to look at."""
+    condition = Statements(table).where(Since(stored))
+    found = rows(
+        connection, f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM {relation(table)} WHERE {condition}"
+    )
+    return sum(int(row[_ROWS[len(row)]] or 0) for row in found)
+
+
+def ahead(
+    connection: Connection, horizons: Mapping[TableName, str], logged: Sequence[TableName]
+) -> Ahead:
+    """See `sources.outlook.look_out`: what the binary log still has."""
     files = {str(name): int(size) for name, size, *_ in rows(connection, "show binary logs")}
     gaps: dict[TableName, str] = {}
     places: list[Place] = []
@@ -41,7 +38,7 @@ def look_out(
         else:
             places.append(anchor.place)
     first = min(places, key=lambda place: place.order, default=None)
-    return Outlook(planned, gaps, _unread(files, first) if first else 0, connections)
+    return gaps, _unread(files, first) if first else 0
 
 
 def _unread(files: Mapping[str, int], first: Place) -> int:
@@ -49,12 +46,3 @@ def _unread(files: Mapping[str, int], first: Place) -> int:
     names = list(files)
     later = names[names.index(first.file) :]
     return max(sum(files[name] for name in later) - first.offset, 0)
-
-
-def _planned(connection: Connection, table: Table, stored: str) -> int:
-    """Rows that the server's optimizer expects to look at."""
-    condition = Statements(table).where(Since(stored))
-    found = rows(
-        connection, f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 FROM {relation(table)} WHERE {condition}"
-    )
-    return sum(int(row[_ROWS[len(row)]] or 0) for row in found)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import pymysql
 
@@ -17,7 +18,7 @@ from repl_pipelines.model.trace import Trace
 from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import LogStatus, Measured, Outlook, Survey
 from repl_pipelines.sources.diagnosis import diagnosed
-from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions, values
+from repl_pipelines.sources.mariadb import catalog, diagnosis, open_transactions, outlook, values
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -27,9 +28,9 @@ from repl_pipelines.sources.mariadb.connection import (
     source_errors,
 )
 from repl_pipelines.sources.mariadb.log.reading import LogReading
-from repl_pipelines.sources.mariadb.outlook import look_out
 from repl_pipelines.sources.mariadb.readers import Readers
 from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
+from repl_pipelines.sources.outlook import look_out
 
 
 class MariadbSource:
@@ -79,7 +80,13 @@ class MariadbSource:
     def look_out(self, tables: Sequence[Table], horizons: Mapping[TableName, str]) -> Outlook:
         """See `sources.contract.Source`."""
         with self.connection() as connection, self._errors("looking at what has changed"):
-            return look_out(connection, tables, horizons, self.protection)
+            return look_out(
+                tables,
+                horizons,
+                self.protection.workers,
+                partial(outlook.planned, connection),
+                partial(outlook.ahead, connection, horizons),
+            )
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""

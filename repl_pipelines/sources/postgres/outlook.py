@@ -4,31 +4,31 @@ import json
 from collections.abc import Mapping, Sequence
 
 from repl_pipelines.model.selection import Since
-from repl_pipelines.model.table import Mode, Table, TableName
-from repl_pipelines.sources.contract import Outlook
-from repl_pipelines.sources.postgres.connection import Connection, Protection
+from repl_pipelines.model.table import Table, TableName
+from repl_pipelines.sources.outlook import Ahead
+from repl_pipelines.sources.postgres.connection import Connection
 from repl_pipelines.sources.postgres.log import slot
 from repl_pipelines.sources.postgres.log.anchor import Anchor
 from repl_pipelines.sources.postgres.statements import Statements, relation
 
 
-def look_out(
+def planned(connection: Connection, table: Table, stored: str) -> int:
+    """Rows that the server's planner expects; those of the same second are read again."""
+    condition = Statements(table).where(Since(stored))
+    query = f"EXPLAIN (FORMAT JSON) SELECT FROM {relation(table)} WHERE {condition}"
+    row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    [plan] = json.loads(row[0]) if isinstance(row[0], str) else row[0]  # type: ignore[misc]
+    return int(plan["Plan"]["Plan Rows"])
+
+
+def ahead(
     connection: Connection,
     source: str,
-    tables: Sequence[Table],
     horizons: Mapping[TableName, str],
-    protection: Protection,
-) -> Outlook:
-    """See `sources.contract.Source.look_out`."""
-    rows = {
-        table.name: _planned(connection, table, horizons[table.name])
-        for table in tables
-        if table.mode is Mode.CURSOR and table.name in horizons
-    }
-    connections = protection.workers + 2
-    logged = [table.name for table in tables if table.mode is Mode.LOG]
-    if not logged:
-        return Outlook(rows, {}, None, connections)
+    logged: Sequence[TableName],
+) -> Ahead:
+    """See `sources.outlook.look_out`: what the slot holds."""
     found = slot.read_slot(connection, slot.name_for(source))
     readable = found is not None and not found.lost
     gaps: dict[TableName, str] = {}
@@ -40,14 +40,4 @@ def look_out(
             gaps[name] = "it was not copied beside the stream"
         elif found and found.confirmed > anchor.safe:
             gaps[name] = "the slot has been moved or made anew"
-    return Outlook(rows, gaps, found.behind if found and readable else 0, connections)
-
-
-def _planned(connection: Connection, table: Table, stored: str) -> int:
-    """Rows that the server's planner expects; those of the same second are read again."""
-    condition = Statements(table).where(Since(stored))
-    query = f"EXPLAIN (FORMAT JSON) SELECT FROM {relation(table)} WHERE {condition}"
-    row = connection.execute(query.encode()).fetchone()
-    assert row is not None
-    [plan] = json.loads(row[0]) if isinstance(row[0], str) else row[0]  # type: ignore[misc]
-    return int(plan["Plan"]["Plan Rows"])
+    return gaps, found.behind if found and readable else 0

@@ -18,7 +18,8 @@ from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.model.trace import Trace
 from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import Changes, LogStatus, Outlook, Survey
-from repl_pipelines.sources.postgres import catalog, diagnosis, horizon
+from repl_pipelines.sources.outlook import look_out
+from repl_pipelines.sources.postgres import catalog, diagnosis, horizon, outlook
 from repl_pipelines.sources.postgres.connection import (
     Connection,
     Protection,
@@ -32,7 +33,6 @@ from repl_pipelines.sources.postgres.log.reading import LogReading
 from repl_pipelines.sources.postgres.log.spool import Target
 from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.log.traces import erase, traces
-from repl_pipelines.sources.postgres.outlook import look_out
 from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.snapshot import Logged, PostgresSnapshot
 from repl_pipelines.sources.postgres.standby import StandbySnapshot, standby_snapshot
@@ -104,7 +104,13 @@ class PostgresSource:
     def look_out(self, tables: Sequence[Table], horizons: Mapping[TableName, str]) -> Outlook:
         """See `sources.contract.Source`."""
         with self._connection("plan") as connection, self._errors("looking at what has changed"):
-            return look_out(connection, self.name, tables, horizons, self.protection)
+            return look_out(
+                tables,
+                horizons,
+                self.protection.workers,
+                partial(outlook.planned, connection),
+                partial(outlook.ahead, connection, self.name, horizons),
+            )
 
     def discover(self, declarations: Sequence[Declaration]) -> list[Table]:
         """See `sources.contract.Source`."""
