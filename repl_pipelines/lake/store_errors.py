@@ -46,41 +46,43 @@ _CORRUPT = re.compile(r"\bfile ['\"]s3://|[Dd]ecompress|TProtocolException|[Pp]a
 # DuckDB's words for a request without an answer; what was asked for may be as it should.
 _UNANSWERED = re.compile(r"error for HTTP [A-Z]+ to")
 _LINE = re.compile(r"\n\nLINE \d")
+# Where something lies, which may read like any of the above: a bucket may be named test-403.
+_PLACE = re.compile(r"(['\"])(?:s3|https?)://.*?\1|[^\s<>'\"()]*/[^\s<>'\"()]*")
 _FILE = re.compile(r"""['"](?:s3|https?)://[^/'"]+/([^'"?]+)""")
 
 
 def store_error(error: Exception, what: str) -> ReplicationError:
     """The engine's error for a fault of the store while doing `what`."""
     text = _LINE.split(str(error))[0]  # DuckDB quotes the SQL, which names files without fault
-    detail = short(text)
+    said, detail = _PLACE.sub("''", text), short(text)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return StoreRefused(
             f"{what}: no credentials for the object store.",
             "Give the lake an access key and a secret key, or set up the AWS credential chain.",
         )
-    if _UNTRUSTED.search(text):
+    if _UNTRUSTED.search(said):
         return ServerNotTrusted(
             f"{what}: the object store is not to be trusted, and was told nothing ({detail}).",
             "Give the lake a `ca_bundle` with the authority that signed the store's certificate,"
             " which must be valid and made for the host of `endpoint_url`; the store must speak TLS"
             " there.",
         )
-    if _EXPIRED.search(text):
+    if _EXPIRED.search(said):
         return StoreRefused(
             f"{what}: the object store's credentials have expired.",
             "Renew the session token and run the sync again; nothing was published.",
         )
-    if _NO_BUCKET.search(text):
+    if _NO_BUCKET.search(said):
         return StoreRefused(
             f"{what}: the bucket does not exist.", "Create it, or correct the lake's `bucket`."
         )
-    if _DENIED.search(text):
+    if _DENIED.search(said):
         return StoreRefused(
             f"{what}: the object store denies access ({detail}).",
             "Check access key and secret key, and grant s3:GetObject, s3:PutObject, "
             "s3:DeleteObject and s3:ListBucket on the bucket.",
         )
-    if _MISSING.search(text):
+    if _MISSING.search(said):
         return LakeDamaged(f"{what}: {_named(text)} is missing ({detail}).", _REPAIR)
     if isinstance(error, duckdb.Error) and not _of_request(error):
         return LakeDamaged(f"{what}: {_named(text)} is not readable ({detail}).", _REPAIR)
@@ -92,8 +94,8 @@ def store_error(error: Exception, what: str) -> ReplicationError:
 
 def log_damage(error: DeltaError) -> str:
     """What is wrong with a Delta log, as deltalake says it; '' where it says something else."""
-    text = str(error)
-    return short(error) if _LOG.search(text) and not _STORE.search(text) else ""
+    said = _PLACE.sub("''", str(error))
+    return short(error) if _LOG.search(said) and not _STORE.search(said) else ""
 
 
 def short(error: Exception | str) -> str:
