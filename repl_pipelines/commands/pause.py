@@ -1,4 +1,4 @@
-"""`repl-pipelines pause`: let no sync publish until it is resumed."""
+"""`repl-pipelines pause`: let nothing be written until it is resumed."""
 
 from pathlib import Path
 
@@ -27,9 +27,10 @@ def pause(
     decision: Decision,
     project: Path,
 ) -> Exit:
-    """Let no sync publish until `repl-pipelines resume`; schedules skip their ticks.
+    """Let nothing be written until `repl-pipelines resume`; schedules skip their ticks.
 
-    Who, when and why is written into the lake. A sync that is under way ends without publishing.
+    Who, when and why is written into the lake. A sync that is under way ends without publishing;
+    loads, replicas, proofs, repairs and erasures rest, too.
     Meanwhile the source keeps its log for the slot; with --drop-slot it does not, and after the
     pause the tables are compared, and healed by what differs.
 

@@ -127,6 +127,13 @@ def state(log: Log, handle: DeltaTable, words: Mapping[str, Any]) -> bool:
     return _made_by(log, call, version)
 
 
+def start(log: Log, schema: Schema, words: Mapping[str, Any]) -> None:
+    """Make the table without a file, saying `words`; whoever loses a race looks again."""
+    properties = _next_version({CALL: uuid.uuid4().hex, **seal([], 0), **words})
+    with store_errors(f"Beginning the lake's {log.what}"), suppress(CommitFailedError):
+        _create(log, schema, [], properties)
+
+
 def widen(log: Log, handle: DeltaTable, columns: Sequence[Field]) -> None:
     """Add columns that an earlier version did not know; whoever loses a race looks again."""
     properties = _next_version(_carried(log, handle))

@@ -22,7 +22,7 @@ from repl_pipelines.errors import LakeDamaged, StoreUnavailable, SyncInProgress
 from repl_pipelines.failpoints import reach
 from repl_pipelines.lake import journal_rows as rows
 from repl_pipelines.lake.actions import LakeFile
-from repl_pipelines.lake.commits import publish, rewrite, state, vacuum, widen
+from repl_pipelines.lake.commits import publish, rewrite, start, state, vacuum, widen
 from repl_pipelines.lake.log import PAUSED, Log
 from repl_pipelines.lake.pause import Pause
 from repl_pipelines.lake.store import Store
@@ -189,13 +189,23 @@ class Journal:
         handle = self._log.open()
         return Pause.of(self._log.info(handle.version())) if handle else None
 
-    def pause(self, pause: Pause | None) -> bool:
-        """Let no sync publish from now on, or (None) let them; False: there is no journal yet."""
+    def refuse_paused(self) -> None:
+        """Raises ReplicationPaused where nothing may be written; for whoever publishes nothing."""
+        self._refuse_paused(self._log.open())
+
+    def pause(self, pause: Pause | None, *, begin: bool = False) -> bool:
+        """Let no sync publish from now on, or (None) let them; False: there is no journal yet.
+
+        begin: there is one from now on, without a sync
+        """
         words = pause.plain() if pause else {PAUSED: None}
         for turn in range(TURNS):
             handle = self._log.open()
             if handle is None:
-                return False
+                if not begin:
+                    return False
+                start(self._log, rows.schema(), words)
+                continue
             if Pause.of(self._log.info(handle.version())) == pause:
                 return True
             if state(self._log, handle, words):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from repl_pipelines.errors import DeclarationError
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.pause import Pause
 from repl_pipelines.lifecycle.plan import Step, journal, steps
@@ -16,21 +15,20 @@ def plan_pause(lake: Lake, source: Source, *, drop_slot: bool) -> list[Step]:
 
 
 def pause(lake: Lake, source: Source, reason: Pause, *, drop_slot: bool) -> Sequence[Step]:
-    """Let no sync publish any more. Syncs that are under way end without having published.
+    """Let nothing be written any more. Syncs that are under way end without having published.
 
     drop_slot: let go of the log, too; after `resume` the copies are then compared and healed by
     what differs. Done twice it is done once: the first reason stands. What was done.
-    Raises DeclarationError for a lake without a sync, ReplicationPaused for one that has moved.
+    A first copy, of which nothing is published yet, is held, too.
+    Raises ReplicationPaused for a lake that has moved.
     """
     plan = plan_pause(lake, source, drop_slot=drop_slot)
     found = lake.journal.paused()
     if found and found.moved:
         raise found.refusal(lake.uri)
-    if not found and not lake.journal.pause(reason):
-        raise DeclarationError(
-            f"There is no journal at {lake.journal.uri}: nothing was ever synced there.",
-            "Stop its schedules in Dagster instead.",
-        )
+    if not found:
+        lake.store.probe()  # it may be the first commit there
+        lake.journal.pause(reason, begin=True)
     for step in plan[1:]:
         source.erase(step.trace)
     return plan

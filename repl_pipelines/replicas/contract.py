@@ -78,7 +78,7 @@ class Replica(Protocol):
 
         Exactly once: the sync number is stored in the same transaction as the rows. Waits for a
         concurrent apply, then does what is left. Raises ForeignReplica, ReplicaUnavailable,
-        LakeDamaged.
+        LakeDamaged, ReplicationPaused.
         """
         ...
 

@@ -224,6 +224,7 @@ class DuckDBReplica:
             for number, step in enumerate(_steps(news, state, tables))
         ]
         reach("replica.staged")
+        lake.journal.refuse_paused()
         session.execute("BEGIN")
         records: dict[TableName, Held] = {}
         for number, step in enumerate(steps):

@@ -58,7 +58,9 @@ class Step:
 class Journal(Protocol):
     """The part of `lake.journal.Journal` that a replica reads."""
 
-    def newest(self) -> Mapping[tuple[TableName, str | None], Published]: ...
+    def newest(
+        self, *, moving: bool = False
+    ) -> Mapping[tuple[TableName, str | None], Published]: ...
     def since(self, number: int) -> Sequence[Sync]: ...
 
 
@@ -80,10 +82,11 @@ class News:
     def read(cls, journal: Journal, states: Sequence[State], tables: Sequence[Table]) -> "News":
         """What was published after the oldest of `states`, as far as `tables` are concerned.
 
-        Raises LakeDamaged where the journal does not have the syncs that they stand at.
+        Raises LakeDamaged where the journal does not have the syncs that they stand at,
+        ReplicationPaused.
         """
         # First the heads: what is published in between is then pending too, and applied over them.
-        published = journal.newest().values()
+        published = journal.newest(moving=True).values()
         times = {one.sync: one.at for one in published}
         syncs = _since(journal, states, tables, max(times, default=0))
         times |= {sync.number: sync.finished for sync in syncs or ()}

@@ -147,6 +147,7 @@ class PostgresReplica:
             for number, merge in enumerate(merges):
                 merge.step, merge.stage = fill(connection, session, lake, merge.step, number)
         reach("replica.staged")
+        lake.journal.refuse_paused()
         merging = STATE_SCHEMA
         try:
             with connection.transaction():

@@ -251,11 +251,13 @@ class Replication:
             scope = replace(scope, source=snapshot, damaged={}, unreached={})
             new = Fresh(self.source, sync, hold, self.period, self._means.progress)
             with self._attempt([*(t.name for t in scope.tables), *scope.absent], scope.run):
+                self.lake.journal.refuse_paused()
                 verdict = prove(scope, new if fresh else None)
         return self._kept(scope, verdict)
 
     def _kept(self, scope: Scope, verdict: Verdict) -> Verdict:
         """The verdict, once the lake has what it found and the record that it was found."""
+        self.lake.journal.refuse_paused()
         keep(self.lake.differences, scope.run, verdict.proofs)
         failed = {**scope.absent, **verdict.failed}
         return evidence.recorded(scope, replace(verdict, failed=failed))
@@ -269,6 +271,7 @@ class Replication:
             raise
         except ReplicationError as error:
             with suppress(ReplicationError):  # the store itself may be what failed
+                self.lake.journal.refuse_paused()
                 names = self._copied() if tables is None else tables
                 evidence.failed(self.lake, run, names, (LAKE, *self.replicas), error)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from repl_pipelines.lifecycle.pause import pause, plan_pause, resume
 from repl_pipelines.lifecycle.plan import Step
 from repl_pipelines.lifecycle.remove import Parts, plan_remove, remove
 from repl_pipelines.lifecycle.rename import plan_rename, rename
+from repl_pipelines.model.selection import Piece
 from repl_pipelines.model.table import Declaration, Mode, TableName
 from repl_pipelines.proof.evidence import verify
 from repl_pipelines.replicas.contract import Replica
@@ -137,9 +139,7 @@ def test_a_pause_holds_until_it_is_resumed(world: World, meet: Meet) -> None:
     lake.journal.vacuum()
     assert lake.journal.compact()
     pause(lake, world.source, replace(REASON, by="bob"), drop_slot=False)
-    for refused in (world.replication.sync, world.replication.prove, world.replication.repair):
-        with pytest.raises(ReplicationPaused, match="ann@ops"):
-            refused()
+    nothing_is_written(world)
     assert list(lake.evidence(LOGGED).records()) == records
 
     assert doings(list(resume(lake))) == [("resume", "lake", "journal")]
@@ -153,8 +153,54 @@ def test_a_pause_holds_until_it_is_resumed(world: World, meet: Meet) -> None:
     resume(lake)
     assert world.settle(world.replication)[LOGGED] == 2
     world.prove(world.replication)
-    with pytest.raises(DeclarationError, match="nothing was ever synced"):
-        pause(Lake(world.bench.store, "none"), world.source, REASON, drop_slot=False)
+
+
+def nothing_is_written(world: World) -> None:
+    """Neither to the lake nor to a replica, whoever asks; the sync that was cut off waits."""
+    replication, objects = world.replication, world.bench.store.objects("")
+    tables = replication.tables()
+    stood = [replica.sync_number() for replica in replication.replicas.values()]
+    world.bench.sql("delete from logged where id = 1")
+    for refused in (
+        replication.sync,
+        replication.prove,
+        partial(replication.prove, fresh=False),
+        partial(replication.compare, tables),
+        replication.repair,
+        partial(replication.erase, {"logged": [{"id": 1}]}),
+        replication.pieces,
+        partial(replication.keep, LOGGED, Piece("1 10")),
+        *(partial(replication.apply, name) for name in replication.replicas),
+    ):
+        with pytest.raises(ReplicationPaused, match="ann@ops"):
+            refused()
+    assert [replica.sync_number() for replica in replication.replicas.values()] == stood
+    assert world.bench.store.objects("") == objects
+
+
+def test_a_pause_holds_a_first_copy_and_replicas_at_work(world: World, meet: Meet) -> None:
+    lake, replication = world.bench.lake, world.replication
+    assert replication.sync().failed == {}
+    for name, replica in replication.replicas.items():
+        stood = replica.sync_number()
+        meet("replica.staged", lambda: pause(lake, world.source, REASON, drop_slot=False))
+        with pytest.raises(ReplicationPaused, match="ann@ops"):
+            replication.apply(name)
+        assert replica.sync_number() == stood
+        resume(lake)
+    world.settle(replication)
+
+    # Before anything was published.
+    new = Lake(world.bench.store, "new")
+    first = Replication("new", PostgresSource("new", world.bench.dsn), new, [], [Declaration("*")])
+    pause(new, first.source, REASON, drop_slot=False)
+    for refused in (first.sync, first.pieces, partial(first.keep, LOGGED, Piece("1 10"))):
+        with pytest.raises(ReplicationPaused, match="ann@ops"):
+            refused()
+    assert new.journal.heads() == {}
+    resume(new)
+    assert first.sync().number == 1
+    assert first.prove().proven
 
 
 # Move

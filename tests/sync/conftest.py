@@ -12,7 +12,7 @@ from repl_pipelines.demo.s3_server import S3Server
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.lake.store import Store
 from repl_pipelines.model.table import Declaration, Table, TableName
-from repl_pipelines.replicas import postgres
+from repl_pipelines.replicas import duckdb, postgres
 from repl_pipelines.replicas.contract import Replica
 from repl_pipelines.replicas.duckdb import DuckDBReplica
 from repl_pipelines.replicas.postgres import PostgresReplica
@@ -124,7 +124,7 @@ def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
             if name == point and planned:
                 planned.pop()()
 
-        for module in (run, work, copy, changes, resume, postgres):
+        for module in (run, work, copy, changes, resume, duckdb, postgres):
             monkeypatch.setattr(module, "reach", reach)
 
     return plan
