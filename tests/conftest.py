@@ -18,6 +18,7 @@ from tests.servers import (
     fresh_mariadb_database,
     mariadb_server,
     mysql_server,
+    newer_mariadb_server,
     postgres_server,
     s3_server,
 )
@@ -56,6 +57,13 @@ def mariadb() -> Iterator[MariadbServer]:
 
 
 @pytest.fixture(scope="session")
+def newer_mariadb() -> Iterator[MariadbServer]:
+    """A running MariaDB of 11.2 or newer, for what needs one."""
+    with newer_mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def mysql() -> Iterator[MysqlServer]:
     """A running MySQL, for tests that use `mysql_database` for a place in it."""
     with mysql_server() as server:
@@ -87,6 +95,13 @@ def replica_database(replica_postgres: PostgresServer) -> Iterator[str]:
 def mariadb_database(mariadb: MariadbServer) -> Iterator[Address]:
     """Root's address of a fresh, empty database."""
     with fresh_mariadb_database(mariadb) as address:
+        yield address
+
+
+@pytest.fixture
+def newer_mariadb_database(newer_mariadb: MariadbServer) -> Iterator[Address]:
+    """Root's address of a fresh, empty database."""
+    with fresh_mariadb_database(newer_mariadb) as address:
         yield address
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import pytest
 
+from repl_pipelines.demo.mariadb_binaries import Program, mariadb_program
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.mysql_server import MysqlServer, mysql_command
 from repl_pipelines.demo.postgres_binaries import program_dir
@@ -137,6 +138,28 @@ def mariadb_server(settings: dict[str, str] | None = None) -> Iterator[MariadbSe
         _running(MariadbServer(directory / "mariadb", fsync=False, settings=settings)) as server,
     ):
         yield server
+
+
+class NewerMariadbServer(MariadbServer):
+    """MariaDB 11.8, of the Debian after ours."""
+
+    def _program(self) -> Program:
+        return mariadb_program("trixie")
+
+
+@contextmanager
+def newer_mariadb_server() -> Iterator[MariadbServer]:
+    """A running MariaDB of 11.2 or newer; the test is skipped where it cannot be had."""
+    try:
+        mariadb_program("trixie")
+    except ProcessFailed as failure:
+        pytest.skip(f"no newer MariaDB to test against: {failure}")
+    with server_directory() as directory:
+        server = NewerMariadbServer(directory / "newer", fsync=False)
+        try:
+            yield server.start()
+        finally:
+            server.remove()
 
 
 @contextmanager

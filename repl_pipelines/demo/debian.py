@@ -33,7 +33,7 @@ def unpacked(package: str, suite: str = "") -> Path:
     C library too, so a program must be started by the loader among them (`loaded`)
     Raises ProcessFailed where this is no Debian, or the package cannot be had.
     """
-    home = cache() / package
+    home = cache() / "-".join(filter(None, (package, suite)))
     with _alone(home.with_suffix(".lock")):
         if not home.exists():
             _unpack(package, home, suite)

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 
 import pymysql
 
-from repl_pipelines.demo.mariadb_binaries import mariadb_program
+from repl_pipelines.demo.mariadb_binaries import Program, mariadb_program
 from repl_pipelines.demo.postgres_binaries import private_place, reachable, server_account
 from repl_pipelines.demo.processes import (
     LOOPBACK,
@@ -32,7 +32,6 @@ ROOT = "root"
 # For data that may be lost with the machine, never with the process.
 UNSAFE = {"innodb-flush-log-at-trx-commit": "0", "sync-binlog": "0", "innodb-doublewrite": "0"}
 # An empty server: without help texts, time zone names and the sys schema.
-_SCRIPTS = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
 
 
 class MariadbServer:
@@ -180,9 +179,8 @@ class MariadbServer:
         self._initialize()
 
     def _initialize(self) -> None:
-        folder = mariadb_program().scripts
-        scripts = "".join((folder / name).read_text() for name in _SCRIPTS)
-        script = "create database mysql;\nuse mysql;\nset @auth_root_socket = null;\n" + scripts
+        tables = self._program().tables
+        script = "create database mysql;\nuse mysql;\nset @auth_root_socket = null;\n" + tables
         self._run_once(["--bootstrap", "--skip-log-bin", "--silent-startup"], script)
 
     def _run_once(self, options: Sequence[str], script: str = "") -> None:
@@ -234,11 +232,14 @@ class MariadbServer:
             f"grant all on *.* to {who} with grant option",
         )
 
+    def _program(self) -> Program:
+        return mariadb_program()
+
     def _command(self, settings: Mapping[str, str]) -> list[str]:
-        program = mariadb_program()
+        program = self._program()
         places = [f"--basedir={program.root}", f"--datadir={self.data}", f"--tmpdir={self.data}"]
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [str(program.path), "--no-defaults", *places, *options]
+        return [*program.command, *places, *options]
 
     def _keep_port(self) -> int:
         """The port we had in this process, if it is free: addresses given out stay valid."""
@@ -265,5 +266,5 @@ class MariadbServer:
         return {**mine, **self._libraries(), "LC_ALL": "C", "TZ": "UTC"}
 
     def _libraries(self) -> dict[str, str]:
-        libraries = mariadb_program().libraries
+        libraries = self._program().libraries
         return {"LD_LIBRARY_PATH": str(libraries)} if libraries else {}

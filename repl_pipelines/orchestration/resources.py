@@ -161,6 +161,9 @@ class MariaDBSource(SourceResource):
     lock_timeout: int = Field(default=30, description="Seconds to wait for a lock.")
     memory_mb: int = Field(default=384, description=_MEMORY, ge=64)
     hash_key: str = Field(default="", repr=False, description=_KEY)
+    encrypt_key: str = Field(
+        default="", repr=False, description=_KEY.replace("`hash`", "`encrypt`")
+    )
     max_proof: int = Field(
         default=3600,
         description="Seconds for which a validation may hold a snapshot, which holds back purge; "
@@ -191,7 +194,8 @@ class MariaDBSource(SourceResource):
             max_proof=self.max_proof,
         )
         limits = Limits(memory=self.memory_mb * 2**20)
-        return Engine(name, where, protection, limits, hash_key=self.hash_key)
+        keys = {"hash_key": self.hash_key, "encrypt_key": self.encrypt_key}
+        return Engine(name, where, protection, limits, **keys)
 
     def _dialect(self) -> "Dialect":
         from repl_pipelines.sources.mariadb.own import MARIADB

@@ -122,7 +122,7 @@ def test_mariadb_comes_without_an_installation(home: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "")
     for _ in range(2):
         found = mariadb_binaries.mariadb_program()
-        assert found.path == home / "mariadb-server-core/usr/sbin/mariadbd"
+        assert found.command[0] == str(home / "mariadb-server-core/usr/sbin/mariadbd")
         assert found.libraries == home / "mariadb-server-core/usr/lib/x86_64-linux-gnu"
     assert fetched == ["mariadb-server-core"]
     monkeypatch.undo()

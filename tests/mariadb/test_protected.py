@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 
 import pytest
 
 from repl_pipelines.errors import DeclarationError, ErasureRefused
 from repl_pipelines.model.column import Policies, Policy
 from repl_pipelines.model.table import Declaration, Mode, TableName
-from repl_pipelines.sources.concealment import HashKey
+from repl_pipelines.sources.concealment import CipherKey, HashKey
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from repl_pipelines.sync.engine import Replication
 from tests.mariadb.world import Shop
 from tests.sync.canaries import Canaries
 
-KEY = "the key that these tests hash with"
+KEY, CIPHER_KEY = "the key that these tests hash with", "the key that these tests encrypt with"
+CIPHER = CipherKey.of(HashKey(CIPHER_KEY.encode()))
 PERSON, NOTE, PICTURE, WORD, PRICE = (
     "Cänary Finch",
     "cnryNote",
@@ -30,16 +32,34 @@ COLUMNS = (
     " price decimal(12,2), born datetime(3), kanji varchar(9) character set gbk, plain int,"
     " at timestamp(6) not null default current_timestamp(6)"
 )
-GENERAL = Policies(
-    {"note": Policy.MASK, "picture": Policy.DROP}
-    | dict.fromkeys(("person", "word", "price", "born", "kanji"), Policy.HASH)
-)
-MODES = (
-    Declaration("bag", general=GENERAL),
-    Declaration("members", cursor="at", general=GENERAL),
-    Declaration("streamed", mode=Mode.LOG, general=GENERAL),
-    Declaration("people", mode=Mode.LOG, general=GENERAL),
-)
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """What stands for values, on one server. encrypts: it has AES with a mode and a vector."""
+
+    encrypts: bool
+
+    def modes(self) -> tuple[Declaration, ...]:
+        hashed = dict.fromkeys(("person", "word", "price", "born", "kanji"), Policy.HASH)
+        ciphers = ("person", "price", "kanji") if self.encrypts else ()
+        general = Policies(
+            {"note": Policy.MASK, "picture": Policy.DROP}
+            | hashed
+            | dict.fromkeys(ciphers, Policy.ENCRYPT)
+        )
+        return (
+            Declaration("bag", general=general),
+            Declaration("members", cursor="at", general=general),
+            Declaration("streamed", mode=Mode.LOG, general=general),
+            Declaration("people", mode=Mode.LOG, general=general),
+        )
+
+    def row(self, n: int, person: str = "") -> tuple:
+        keyed = CIPHER.cipher if self.encrypts else hashed
+        born, word = hashed("1980-02-03 04:05:06.7"), hashed(f"{WORD}é{n}")
+        person = keyed(person or f"{PERSON} {n}")
+        return (n, person, "***", word, keyed(PRICE), born, keyed(f"汉{n}"))
 
 
 @pytest.fixture
@@ -59,12 +79,6 @@ def values(n: int) -> str:
     )
 
 
-def row(n: int, person: str = "") -> tuple:
-    born, kanji = hashed("1980-02-03 04:05:06.7"), hashed(f"汉{n}")
-    person = hashed(person or f"{PERSON} {n}")
-    return (n, person, "***", hashed(f"{WORD}é{n}"), hashed(PRICE), born, kanji)
-
-
 def copied(shop: Shop, replication: Replication, name: str) -> list[tuple]:
     table = next(t for t in replication.tables() if t.name.name == name)
     assert "picture" not in [column.name for column in table.columns]
@@ -74,7 +88,27 @@ def copied(shop: Shop, replication: Replication, name: str) -> list[tuple]:
         return sorted(session.execute(query).fetchall())
 
 
-def test_no_protected_value_leaves_mariadb_in_any_mode(shop: Shop) -> None:
+class TestOld:
+    """MariaDB without AES of 256 bits."""
+
+    KEYED = Keyed(encrypts=False)
+
+    def test_no_protected_value_leaves_mariadb_in_any_mode(self, shop: Shop) -> None:
+        copies_hold_no_protected_value(shop, self.KEYED)
+
+
+class TestNew(TestOld):
+    """MariaDB with it."""
+
+    KEYED = Keyed(encrypts=True)
+
+    @pytest.fixture
+    def family_database(self, newer_mariadb_database: Address) -> Address:
+        return newer_mariadb_database
+
+
+def copies_hold_no_protected_value(shop: Shop, keyed: Keyed) -> None:
+    row = keyed.row
     for name, key in (
         ("bag", ""),
         ("members", "id int primary key, "),
@@ -86,9 +120,12 @@ def test_no_protected_value_leaves_mariadb_in_any_mode(shop: Shop) -> None:
     for name in ("bag", "members", "streamed", "people"):
         for n in (1, 2, 3):
             shop.sql(f"insert into {name} values ({f'{n}, ' if name in ids else ''}{values(n)})")
-    source = MariadbSource("shop", shop.address, Protection(workers=2), hash_key=KEY)
-    replication = Replication("shop", source, shop.lake, shop.replicas, MODES)
-    canaries = Canaries(PERSON, NOTE, PICTURE, WORD, PRICE, KEY, *HashKey(KEY.encode()).pads())
+    keys = {"hash_key": KEY, "encrypt_key": CIPHER_KEY}
+    source = MariadbSource("shop", shop.address, Protection(workers=2), **keys)
+    replication = Replication("shop", source, shop.lake, shop.replicas, keyed.modes())
+    secrets = (KEY, CIPHER_KEY, CIPHER.aes.hex())
+    pads = (*HashKey(KEY.encode()).pads(), *CIPHER.vector.pads())
+    canaries = Canaries(PERSON, NOTE, PICTURE, WORD, PRICE, *secrets, *pads)
 
     def sync() -> dict[str, int]:
         report = replication.sync()
@@ -138,15 +175,22 @@ def test_refusals_name_the_column_and_the_remedy(shop: Shop) -> None:
     name = TableName(shop.address.database, "t")
 
     def problem(policies: dict[str, Policy], key: str = KEY) -> str:
-        source = MariadbSource("shop", shop.address, hash_key=key)
+        other = CIPHER_KEY if key else ""
+        source = MariadbSource("shop", shop.address, hash_key=key, encrypt_key=other)
         return str(source.survey([Declaration("t", policies=policies)]).problems[name])
 
     assert "`hash_key`" in problem({"person": Policy.HASH}, "")
-    assert "Use `hash`, `mask` or `drop`" in problem({"person": Policy.ENCRYPT})
+    assert "`encrypt_key`" in problem({"person": Policy.ENCRYPT}, "")
+    [(version,)] = shop.sql("select version()")
+    if tuple(map(int, version.split(".")[:2])) < (11, 2):  # that of Debian 12
+        refused = problem({"person": Policy.ENCRYPT})
+        assert f"MariaDB has since 11.2, and this is {version}" in refused
+        assert "Use `hash`, `mask` or `drop`, or upgrade" in refused
     assert "'id' is part of the key" in problem({"id": Policy.MASK})
     shop.sql("set global general_log = on")
     try:
         assert "(general_log)" in problem({"person": Policy.HASH})
+        assert "`encrypt` gives the key" in problem({"person": Policy.ENCRYPT})
     finally:
         shop.sql("set global general_log = off")
     with pytest.raises(DeclarationError, match="shorter than 16 bytes"):

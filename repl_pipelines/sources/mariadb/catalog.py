@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pymysql
+
 from repl_pipelines.errors import DeclarationError, GrantMissing, ReplicationError
 from repl_pipelines.model.column import Column, Policy
 from repl_pipelines.model.sql import literal, quote
@@ -45,6 +47,7 @@ select @@global.general_log, @@global.performance_schema,
    where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE'),
   @@global.slow_query_log and @@global.long_query_time = 0
 """
+_WRONG_PARAMETERS = 1582  # of a native function
 # Those that read a table as it was when the transaction began.
 _CONSISTENT = ("InnoDB", "ROCKSDB")
 
@@ -102,8 +105,11 @@ def _table(
     declared.check_policies_named(name, declaration, [d.name for d in described])
     relation = _looked_at(connection, source, relation, described)
     columns = tuple(_column(name, d, declaration, secrets) for d in described)
-    if any(column.policy is Policy.HASH for column in columns):
-        _check_statements_kept(connection, name)
+    keyed = {column.policy for column in columns if column.key_id}
+    if keyed:
+        _check_statements_kept(connection, name, min(keyed))
+    if Policy.ENCRYPT in keyed:
+        _check_cipher(connection, name)
     indexes = _indexes(connection, name)
     keys = [tuple(i.columns) for i in indexes if i.is_key]
     table = declared.resolve(relation, declaration, columns, keys, values.misfit)
@@ -120,20 +126,14 @@ def _table(
 def _column(
     table: TableName, described: types.Described, declaration: Declaration, secrets: Secrets
 ) -> Column:
-    """Raises DeclarationError for `encrypt`, and for `hash` without a key."""
+    """Raises DeclarationError for `hash` and `encrypt` without a key."""
     named = [described.column_type, described.data_type]
     policy = declaration.policy(described.name, named)
-    if policy is Policy.ENCRYPT:
-        raise DeclarationError(
-            f"{table}: column {described.name!r} has the policy `encrypt`, which sources in MariaDB"
-            " do not have: nothing of the table is read.",
-            "Use `hash`, `mask` or `drop`.",
-        )
     key_id = concealment.key_id(table, described.name, policy, secrets)
     return types.column_of(table, described, policy, key_id)
 
 
-def _check_statements_kept(connection: Connection, table: TableName) -> None:
+def _check_statements_kept(connection: Connection, table: TableName, policy: Policy) -> None:
     """A session is told the key by a statement. Raises DeclarationError."""
     kept = [keeper for keeper in (connection.dialect.keeper,) if keeper]
     if not kept:
@@ -141,10 +141,25 @@ def _check_statements_kept(connection: Connection, table: TableName) -> None:
         kept = [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
     if kept:
         raise DeclarationError(
-            f"{table}: the policy `hash` gives the key to the server in a statement, and it keeps"
-            f" the text of statements ({', '.join(kept)}): nothing of the table is read.",
+            f"{table}: the policy `{policy}` gives the key to the server in a statement, and it"
+            f" keeps the text of statements ({', '.join(kept)}): nothing of the table is read.",
             "Switch that off, or use `mask` or `drop`.",
         )
+
+
+def _check_cipher(connection: Connection, table: TableName) -> None:
+    """Servers before MariaDB 11.2 have no AES but of 128 bits, block by block. DeclarationError."""
+    try:
+        rows(connection, f"select {values.cipher('NULL', 'NULL', 'NULL')}")
+    except pymysql.err.MySQLError as error:
+        if error.args[0] != _WRONG_PARAMETERS:
+            raise
+        [(version,)] = rows(connection, "select version()")
+        raise DeclarationError(
+            f"{table}: the policy `encrypt` needs AES_ENCRYPT() with a mode and a vector, which"
+            f" MariaDB has since 11.2, and this is {version}: nothing of the table is read.",
+            "Use `hash`, `mask` or `drop`, or upgrade the server.",
+        ) from error
 
 
 def _described(connection: Connection, name: TableName) -> list[types.Described]:

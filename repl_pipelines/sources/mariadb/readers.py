@@ -25,7 +25,7 @@ from repl_pipelines.sources.mariadb.connection import (
     source_errors,
 )
 from repl_pipelines.sources.mariadb.unchanged import check_unchanged
-from repl_pipelines.sources.mariadb.values import PADS
+from repl_pipelines.sources.mariadb.values import key_variables
 
 
 class Readers:
@@ -114,10 +114,6 @@ def _gone(name: str) -> SourceUnavailable:
 
 
 def _tell_key(connection: Connection, secrets: Secrets) -> None:
-    """Once a session, in a statement of its own: those that read name only the variables.
-
-    Of the key it has the pads (`HashKey.pads`).
-    """
-    if secrets.hash:
-        pads = zip(PADS, secrets.hash.pads(), strict=True)
-        rows(connection, "SET " + ", ".join(f"{name} = x'{pad}'" for name, pad in pads))
+    """Once a session, in a statement of its own: those that read name only the variables."""
+    if variables := key_variables(secrets):
+        rows(connection, "SET " + ", ".join(f"{n} = x'{key}'" for n, key in variables.items()))

@@ -47,13 +47,17 @@ class MariadbSource:
         limits: duck.Limits | None = None,
         *,
         hash_key: str = "",
+        encrypt_key: str = "",
     ) -> None:
-        """hash_key: the secret of policy `hash`. Raises DeclarationError for one too short."""
+        """hash_key, encrypt_key: the secrets of the policies `hash` and `encrypt`.
+
+        Raises DeclarationError for one too short, or for one that has both tasks.
+        """
         self.name = name
         self.kind = address.dialect.kind
         self.address = address
         self.protection = protection or Protection()
-        self._secrets = Secrets.of(name, hash_key)
+        self._secrets = Secrets.of(name, hash_key, encrypt_key)
         self._duckdb = duck.Instance((), limits)
 
     def survey(self, declarations: Sequence[Declaration]) -> Survey:

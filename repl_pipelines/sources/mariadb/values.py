@@ -10,9 +10,12 @@ from repl_pipelines.duck import duckdb_type
 from repl_pipelines.model.column import MASKED, Column, Family, Policy
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.proof.checksum import Form
+from repl_pipelines.sources.concealment import BLOCK, Secrets
 
-# Variables of the sessions that read: the pads of the key of policy `hash`.
-PADS = ("@rp_inner_pad", "@rp_outer_pad")
+# Variables of the sessions that read: pads of the keys of `hash` and `encrypt`, and its AES key.
+_PADS = ("@rp_inner_pad", "@rp_outer_pad")
+_VECTOR_PADS = ("@rp_vector_inner_pad", "@rp_vector_outer_pad")
+_AES = "@rp_aes_key"
 # Character sets in which every text is the same, there and back (tests/mariadb/test_contract.py).
 TOTAL = frozenset(["utf8mb4", "utf8mb3", "ascii", "latin1", "latin2"])
 _SHAPED = re.compile(r"geometry|point|linestring|polygon|multi(point|linestring|polygon)")
@@ -89,17 +92,45 @@ def lake(column: Column) -> str:
             return f"{name}::{duckdb_type(column.lake_type)}"
 
 
+def key_variables(secrets: Secrets) -> dict[str, str]:
+    """The session's variables by which expressions know the keys, in hexadecimal."""
+    variables: dict[str, str] = {}
+    if secrets.hash:
+        variables |= zip(_PADS, secrets.hash.pads(), strict=True)
+    if cipher := secrets.encrypt:
+        variables |= zip(_VECTOR_PADS, cipher.vector.pads(), strict=True)
+        variables[_AES] = cipher.aes.hex()
+    return variables
+
+
+def cipher(octets: str, key: str, vector: str) -> str:
+    """SQL of the server's own cipher, which it has since MariaDB 11.2."""
+    return f"AES_ENCRYPT({octets}, {key}, {vector}, 'aes-256-cbc')"
+
+
 def text(column: Column) -> str:
     """SQL for the value as the lake has it in a column of texts, in utf8mb4."""
     match column.policy:
         case Policy.MASK:
             return f"IF({quote(column.name)} IS NULL, NULL, {literal(MASKED)})"
         case Policy.HASH:
-            inner, outer = PADS
-            octets = f"CAST({_written(column)} AS BINARY)"
-            return f"SHA2(CONCAT({outer}, UNHEX(SHA2(CONCAT({inner}, {octets}), 256))), 256)"
+            return _mac(_PADS, _octets(column))
+        case Policy.ENCRYPT:
+            octets = _octets(column)
+            vector = f"UNHEX(LEFT({_mac(_VECTOR_PADS, octets)}, {2 * BLOCK}))"
+            return f"LOWER(HEX(CONCAT({vector}, {cipher(octets, _AES, vector)})))"
         case _:
             return _written(column)
+
+
+def _mac(pads: tuple[str, str], octets: str) -> str:
+    """SQL for HMAC-SHA-256, in hexadecimal."""
+    inner, outer = pads
+    return f"SHA2(CONCAT({outer}, UNHEX(SHA2(CONCAT({inner}, {octets}), 256))), 256)"
+
+
+def _octets(column: Column) -> str:
+    return f"CAST({_written(column)} AS BINARY)"
 
 
 def _written(column: Column) -> str:
@@ -175,7 +206,7 @@ def _form(column: Column) -> Form:
     match column.family:
         case Family.TEXT:
             written = f"{text(column)} COLLATE utf8mb4_bin"
-            return (f"IFNULL(OCTET_LENGTH({written}), '')", "':'", f"IFNULL({written}, '')")
+            return (f"IFNULL({_size(column, written)}, '')", "':'", f"IFNULL({written}, '')")
         case Family.FLOAT4:
             return (f"IFNULL({_bits(name, 8, 23)}, '')",)
         case Family.FLOAT8:
@@ -190,6 +221,14 @@ def _form(column: Column) -> Form:
             return (f"IFNULL(CAST({name} + 0 AS CHAR), '')",)
         case _:
             return (f"IFNULL({name}, '')",)
+
+
+def _size(column: Column, written: str) -> str:
+    """SQL for the octets of a text; of a cipher without computing it twice."""
+    if column.policy is not Policy.ENCRYPT:
+        return f"OCTET_LENGTH({written})"
+    blocks = f"OCTET_LENGTH({_octets(column)}) DIV {BLOCK} + 2"  # the vector, and at least one
+    return f"{2 * BLOCK} * ({blocks})"
 
 
 def _bits(name: str, exponent: int, mantissa: int) -> str:

@@ -8,7 +8,7 @@ fewer. A batch is what lies between two positions. (docs/exactness.md, "Mode `lo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.log.anchor import Place, order
@@ -119,7 +119,12 @@ class Drain:
                 self._unmet.discard(name)
 
     def _pass(self, event: Event) -> None:
-        """An event that was read before must be the same one still."""
+        """An event that was read before must be the same one still.
+
+        Since MariaDB 11.4 those in the middle of a transaction do not say where they end.
+        """
+        if self._last and not event.end:
+            event = replace(event, end=self._last.end + event.size)
         if self._last and event.end < self._last.end:
             raise Broken("a file of the log is larger than 4 GB")
         self._last = event

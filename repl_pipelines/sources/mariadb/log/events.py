@@ -47,7 +47,7 @@ _GROUP_COMMIT = 2
 
 @dataclass(frozen=True)
 class Event:
-    """One event. at: seconds since 1970; end: offset in its file, 0 of an artificial one."""
+    """One event. at: seconds since 1970; end: offset in its file, 0 where it is not told."""
 
     kind: int
     at: int
