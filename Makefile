@@ -23,7 +23,11 @@ serve: setup ## Serve assets/ as a deployment would: PostgreSQL, code server, we
 	@exec $(BIN)/python -m repl_pipelines.demo.serve
 
 .PHONY: test
-test: setup lint types ## Lint, check the types and run all tests
+test: setup lint ## Lint, check the types and run all tests
+	@$(MAKE) --no-print-directory -j 2 types pytest
+
+.PHONY: pytest
+pytest: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: bench

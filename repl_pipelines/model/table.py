@@ -104,7 +104,7 @@ class Table:
     key_enforced: the source itself keeps the key unique and not NULL
     dropped:  names of its columns that are left out by policy
     notes:    what a user should know about how the table is kept, such as a missing index
-    rows, bytes: the source's own estimates, for progress and plans only
+    rows, bytes: the source's own estimates, for progress, plans and pieces only
     """
 
     name: TableName

@@ -18,14 +18,15 @@ from repl_pipelines.sources.postgres.log import eligible
 DEFAULT_SCHEMA = "public"
 
 # Sizes come from the catalog: functions that look at the files wait for locks, and DDL on one table
-# would hold up the survey of all.
+# would hold up the survey of all. Small tables are never analysed; what is counted stands in.
 _RELATIONS = """
 with recursive part(root, relid) as (
   select oid, oid from pg_class where relkind in ('r', 'p', 'm')
   union all
   select p.root, i.inhrelid from part p join pg_inherits i on i.inhparent = p.relid
 ), estimate as (
-  select p.root, sum(greatest(c.reltuples, 0)) filter (where c.relkind <> 'p') as tuples,
+  select p.root, sum(case when c.reltuples < 0 then pg_stat_get_live_tuples(c.oid)
+                     else c.reltuples end) filter (where c.relkind <> 'p') as tuples,
          sum(c.relpages + coalesce(t.relpages, 0)) as pages
   from part p join pg_class c on c.oid = p.relid left join pg_class t on t.oid = c.reltoastrelid
   group by p.root

@@ -33,6 +33,7 @@ from repl_pipelines.sources.postgres.readers import Readers
 from repl_pipelines.sources.postgres.table_errors import OutOfMemory, TableErrors
 
 WAIT = 2.0  # seconds between two looks at a source that is loaded
+_DDL = "it was altered, truncated or re-created"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class PostgresSnapshot:
         """See `sources.contract.Snapshot`."""
         if pace:
             return self._measuring.paced(table, selection, buckets, pace, scan=scan)
-        chunks = self._chunks(table, selection)
+        chunks = [WHOLE] if self._small(table) else self._chunks(table, selection)
         scanned = self._sql(table).where(selection) == "true"
 
         def measured(chunk: Chunk) -> list[Record]:
@@ -115,6 +116,10 @@ class PostgresSnapshot:
         with ThreadPoolExecutor(self._protection.workers) as pool:
             parts = list(pool.map(measured, chunks))
         return Figures.gather(record for part in parts for record in part)
+
+    def _small(self, table: Table) -> bool:
+        """By far below a chunk by the last estimate: its size now is not asked for."""
+        return table.rows > 0 and table.bytes < self._protection.chunk // 64
 
     def _give_way(self) -> None:
         """Wait while the source is loaded, as long as a proof may; then the sync must go on."""
@@ -227,19 +232,22 @@ class PostgresSnapshot:
 
     def _query(self, table: Table, query: str, check: bool = True) -> list[tuple[object, ...]]:
         with TableErrors(table), self._readers.reader(f"reading {table.name}") as session:
-            rows = session.execute(f"FROM {self._readers.query(query)}").fetchall()
-            if check:
-                self._check_unchanged(session, table)
-            return rows
+            if not check:
+                return session.execute(f"FROM {self._readers.query(query)}").fetchall()
+            both = self._readers.query(unchanged.beside(table, query))
+            rows = session.execute(f"FROM {both}").fetchall()
+            if rows[0][0]:
+                raise unchanged.changed(table, _DDL)
+            return [row[2:] for row in rows if row[1]]
 
     def _check_unchanged(self, session: duckdb.DuckDBPyConnection, table: Table) -> None:
         query = self._readers.query(unchanged.statement(table))
         [(changed,)] = session.execute(f"FROM {query}").fetchall()
         if changed:
-            raise unchanged.changed(table, "it was altered, truncated or re-created")
+            raise unchanged.changed(table, _DDL)
 
 
 def _row_group(table: Table) -> int:
     """Few rows in a group where rows are wide: a writer holds a whole group in memory."""
-    width = max(table.bytes / table.rows, 1) if table.rows else 200
+    width = table.bytes / table.rows if table.rows and table.bytes else 200
     return max(2048, min(122_880, int(duck.ROW_GROUP_BYTES / width) // 2048 * 2048))

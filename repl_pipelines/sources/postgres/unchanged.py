@@ -45,6 +45,18 @@ def statement(table: Table) -> str:
     return _CHANGED.format(oid=int(table.identity), name=literal(name))
 
 
+def beside(table: Table, query: str) -> str:
+    """SQL for a query over the table and the same question, in one statement.
+
+    Rows are (changed, found, *the query's); a query without rows has one, found is NULL in it. The
+    locks are taken before anything of it is run.
+    """
+    return (
+        f"select c.changed, q.* from (select ({statement(table)}) as changed) c"
+        f" left join (select true as found, r.* from ({query}) r) q on true"
+    )
+
+
 def check_columns(session: duckdb.DuckDBPyConnection, table: Table, scan: str) -> None:
     """Names that changed places would go unnoticed by a statement that uses them.
 
