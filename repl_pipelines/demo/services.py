@@ -61,6 +61,7 @@ class Services:
             "DAGSTER_CODE_HOST": LOOPBACK,
             "DAGSTER_CODE_PORT": str(self._code_port),
             "PYTHONWARNINGS": "ignore",
+            "MALLOC_ARENA_MAX": "2",  # as deploy/environment.example
             **TIMEOUTS,
         }
 

@@ -23,6 +23,10 @@ from repl_pipelines.lake.table import RETENTION, LakeTable
 from repl_pipelines.model.sql import literal
 from repl_pipelines.model.table import TableName
 
+# DuckDB (1.5.5) keeps a kilobyte or two of each query over Parquet files, and what it has read of
+# them, until it is closed: after so many sessions another one takes its place.
+SESSIONS = 200
+
 
 class Lake:
     """All copies of one source's tables in one store. Threads may share it."""
@@ -33,7 +37,8 @@ class Lake:
         self.limits = limits or duck.Limits()
         self._lock = threading.Lock()
         self._secret = ""
-        self._duckdb = duck.Instance(("httpfs",), self.limits, self._prepare)
+        self._sessions = 0
+        self._duckdb = self._new_duckdb()
         self.folder = store.key(source_location(source))
         self.uri = store.uri(self.folder)
         self.journal = Journal(store, journal_location(source), self.session)
@@ -61,10 +66,13 @@ class Lake:
 
     def session(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB session that reads this lake, within one memory bound; the caller closes it."""
-        session = self._duckdb.session()
-        secret = self.store.secret_sql
         with self._lock:
-            if secret != self._secret:  # credentials of a chain were renewed
+            self._sessions += 1
+            if self._sessions % SESSIONS == 0:  # the old one ends with the last of its sessions
+                self._duckdb, self._secret = self._new_duckdb(), ""
+            session = self._duckdb.session()
+            secret = self.store.secret_sql
+            if secret != self._secret:  # a new DuckDB, or credentials of a chain were renewed
                 session.execute(secret)
                 self._secret = secret
         return session
@@ -75,6 +83,9 @@ class Lake:
         self._prepare(session)
         session.execute(self.store.secret_sql)
         return session
+
+    def _new_duckdb(self) -> duck.Instance:
+        return duck.Instance(("httpfs",), self.limits, self._prepare)
 
     def _prepare(self, session: duckdb.DuckDBPyConnection) -> None:
         # Global, as what is set otherwise holds for this session only, and not for its cursors.

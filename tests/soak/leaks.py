@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
+from statistics import linear_regression
 from typing import Any
 
 import boto3
@@ -11,8 +11,9 @@ import psycopg
 
 from tests.soak.place import NAME, Place
 
-GROWTH, SLACK = 1.15, 48 * 2**20  # of a process's memory between the middle and the end of its life
-ACTS = 30  # before that a process is still warming up
+# A process is judged by its second half, and only if that is long; before it is still warming up.
+ACTS = 20
+SLACK = 24 * 2**20  # bytes: what a flat line rises by within a half, by chance
 SLOT = f"repl_pipelines_{NAME}"
 SESSIONS = """
     select coalesce(usename, '') || ' ' || application_name from pg_stat_activity
@@ -45,15 +46,15 @@ def left(place: Place, owner: str, copy: str) -> Iterator[str]:
 
 
 def grown(lives: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Processes whose memory grew all through their lives, by what they told of each act."""
+    """Processes whose memory rose through the second half of their lives, by what they told."""
     for life in lives:
-        if len(life) < ACTS:
+        half = [told["memory"] for told in life[len(life) // 2 :]]
+        if len(half) < ACTS:
             continue
-        third = len(life) // 3
-        middle = median(told["memory"] for told in life[third : 2 * third])
-        end = median(told["memory"] for told in life[2 * third :])
-        if end > middle * GROWTH and end > middle + SLACK:
-            yield f"memory grew from {middle / 2**20:.0f} to {end / 2**20:.0f} MiB"
+        slope, _ = linear_regression(range(len(half)), half)
+        if slope * len(half) > SLACK:
+            line = " ".join(f"{memory / 2**20:.0f}" for memory in half)
+            yield f"memory grew by {slope / 2**10:.0f} KiB an act: {line} MiB"
 
 
 def _more_than_two_files(place: Place) -> Iterator[str]:
