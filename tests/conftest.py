@@ -112,6 +112,12 @@ def mysql_database(mysql: MysqlServer) -> Iterator[Address]:
         yield address
 
 
+@pytest.fixture(params=["mariadb", "mysql"])
+def family_database(request: pytest.FixtureRequest) -> Address:
+    """Root's address of a fresh, empty database on each of the servers of the family."""
+    return request.getfixturevalue(f"{request.param}_database")
+
+
 @pytest.fixture
 def bucket(s3: S3Server) -> Iterator[Bucket]:
     """A fresh, empty bucket and its settings."""

@@ -14,12 +14,6 @@ from tests.servers import Bucket
 from tests.sync.conftest import store_of
 
 
-@pytest.fixture(params=["mariadb", "mysql"])
-def family_database(request: pytest.FixtureRequest) -> Address:
-    """Root's address of a fresh, empty database on each of the servers of the family."""
-    return request.getfixturevalue(f"{request.param}_database")
-
-
 @pytest.fixture
 def shop(
     family_database: Address, replica_database: str, bucket: Bucket, tmp_path: Path

@@ -19,8 +19,14 @@ from repl_pipelines.sources.mariadb.connection import Address, Connection, Prote
 from repl_pipelines.sources.mariadb.log.anchor import order
 from repl_pipelines.sources.mariadb.log.reading import LogReading
 from repl_pipelines.sources.mariadb.source import MariadbSource
+from tests.family import spelled
 
 Row = tuple[str, ...]
+# Where the log ends, and what it has, when nobody writes.
+_WHERE = {
+    "mariadb": ("show master status", "select @@gtid_binlog_pos"),
+    "mysql": ("show binary log status", "select @@global.gtid_executed"),
+}
 
 
 @dataclass
@@ -57,15 +63,16 @@ class Binlog:
     def sql(self, *statements: str) -> list[tuple]:
         found: list[tuple] = []
         for statement in statements:
-            found = list(rows(self.session, statement))
+            found = list(rows(self.session, spelled(self.address, statement)))
         return found
 
     def tables(self) -> list[Table]:
         return list(self.source.survey([self.declaration]).tables)
 
     def position(self) -> Position:
-        [(file, offset, *_)] = rows(self.beside, "show master status")
-        [(gtid,)] = rows(self.beside, "select @@gtid_binlog_pos")
+        statement, ours = _WHERE[self.address.dialect.kind]
+        [(file, offset, *_)] = rows(self.beside, statement)
+        [(gtid,)] = rows(self.beside, ours)
         token = {"gtid": gtid, "file": file, "offset": str(offset)}
         return Position(datetime.now(UTC), order(file, int(offset)), token)
 

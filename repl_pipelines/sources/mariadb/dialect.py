@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from repl_pipelines.errors import DeclarationError
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Mode
 
 if TYPE_CHECKING:
     from repl_pipelines.sources.mariadb.connection import Protection
+    from repl_pipelines.sources.mariadb.log.events import Begin, Event
+    from repl_pipelines.sources.mariadb.log.gtid import Gtids
     from repl_pipelines.sources.mariadb.wire import Connection
 
 
@@ -26,6 +27,7 @@ class Dialect(Protocol):
     status:        the schema with the server's counters
     rights:        what the user must have beside SELECT, for a mode or any, and its use
     advised:       what it should have, and what happens otherwise
+    log_settings:  what must be set for the log to tell rows, all their columns, and their names
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Dialect(Protocol):
     status: str
     rights: Mapping[str, tuple[Mode | None, str]]
     advised: Mapping[str, str]
+    log_settings: Mapping[str, str]
 
     def speaks(self, version: str) -> bool:
         """Whether a server that greets with this version is one of these."""
@@ -50,8 +53,24 @@ class Dialect(Protocol):
         """Raise DeclarationError if the server is not set up as a source must be."""
         ...
 
-    def logless(self, source: str) -> DeclarationError | None:
-        """Why mode log cannot be had of it at all."""
+    def unlogged(self, connection: Connection, source: str) -> str:
+        """Why not all that happens to the server's own tables is in its log; '' if it is."""
+        ...
+
+    def filters(self, connection: Connection, source: str) -> tuple[str, str]:
+        """The databases that alone are in the log, and those that are not, with commas."""
+        ...
+
+    def gtids(self, text: str) -> Gtids:
+        """A position's transactions. Raises ValueError."""
+        ...
+
+    def told(self, event: Event) -> Iterable[Event]:
+        """What an event of the log says, in the words of `log.events`."""
+        ...
+
+    def begin(self, event: Event) -> Begin:
+        """How a transaction begins, of the event that names it."""
         ...
 
     def prepare(self, reader: Connection) -> None:

@@ -30,7 +30,7 @@ def ahead(
     gaps: dict[TableName, str] = {}
     places: list[Place] = []
     for name in logged:
-        anchor = Anchor.parse(horizons.get(name))
+        anchor = Anchor.parse(horizons.get(name), connection.dialect.gtids)
         if anchor is None:
             gaps[name] = "it was not copied beside the log"
         elif anchor.place.file not in files:

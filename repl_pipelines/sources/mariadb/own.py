@@ -7,18 +7,20 @@ everybody else wait for it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import pymysql
 
-from repl_pipelines.errors import DeclarationError, SourceUnavailable
+from repl_pipelines.errors import SourceUnavailable
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Mode
 from repl_pipelines.sources.mariadb.connection import BEGIN, Protection, rows
 from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.log.anchor import order
+from repl_pipelines.sources.mariadb.log.events import Begin, Event
+from repl_pipelines.sources.mariadb.log.gtid import Gtids, GtidSet
 from repl_pipelines.sources.mariadb.wire import Connection
 
 # Behind `5.5.5-` in versions before 11; with a number of its own in those of the enterprise.
@@ -56,6 +58,11 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
     advised: Mapping[str, str] = {
         "BINLOG ADMIN": "DDL on a table waits until a sync that has read it ends"
     }
+    log_settings: Mapping[str, str] = {
+        "binlog_format": "ROW",
+        "binlog_row_image": "FULL",
+        "binlog_row_metadata": "FULL",
+    }
 
     def speaks(self, version: str) -> bool:
         """See `dialect.Dialect`."""
@@ -75,9 +82,29 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
     def check(self, connection: Connection, source: str) -> None:
         """See `dialect.Dialect`: its settings matter to mode log alone."""
 
-    def logless(self, source: str) -> DeclarationError | None:  # noqa: ARG002
+    def unlogged(self, connection: Connection, source: str) -> str:  # noqa: ARG002
         """See `dialect.Dialect`."""
-        return None
+        [(forwards, from_elsewhere)] = rows(
+            connection, "select @@log_slave_updates, @@global.gtid_slave_pos <> ''"
+        )
+        return "log_slave_updates" if from_elsewhere and not forwards else ""
+
+    def filters(self, connection: Connection, source: str) -> tuple[str, str]:  # noqa: ARG002
+        """See `dialect.Dialect`."""
+        [(_, _, done, ignored, *_)] = rows(connection, "show master status")
+        return str(done), str(ignored)
+
+    def gtids(self, text: str) -> Gtids:
+        """See `dialect.Dialect`."""
+        return GtidSet.parse(text)
+
+    def told(self, event: Event) -> Iterable[Event]:
+        """See `dialect.Dialect`."""
+        return (event,)
+
+    def begin(self, event: Event) -> Begin:
+        """See `dialect.Dialect`."""
+        return Begin.parse(event)
 
     def prepare(self, reader: Connection) -> None:
         """Have a roll-back to a savepoint release the tables read since.

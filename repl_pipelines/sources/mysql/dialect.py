@@ -1,7 +1,7 @@
 """MySQL, where it differs from MariaDB."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pymysql
 from pymysql.constants import ER
@@ -11,8 +11,12 @@ from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Mode
 from repl_pipelines.sources.mariadb.connection import Protection, rows
 from repl_pipelines.sources.mariadb.dialect import Dialect
+from repl_pipelines.sources.mariadb.log.events import Begin, Event
+from repl_pipelines.sources.mariadb.log.gtid import Gtids
 from repl_pipelines.sources.mariadb.wire import Connection
 from repl_pipelines.sources.mysql import instant
+from repl_pipelines.sources.mysql.log import events
+from repl_pipelines.sources.mysql.log.gtid import GtidSet
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?!.*MariaDB)")
 _OLDEST = (8, 0, 26)
@@ -42,6 +46,13 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
         "XA_RECOVER_ADMIN": (Mode.CURSOR, "mode cursor, which looks at prepared ones"),
     }
     advised: Mapping[str, str] = {}
+    # Of JSON that was changed in part, the log would tell that part alone.
+    log_settings: Mapping[str, str] = {
+        "binlog_format": "ROW",
+        "binlog_row_image": "FULL",
+        "binlog_row_metadata": "FULL",
+        "binlog_row_value_options": "",
+    }
 
     def speaks(self, version: str) -> bool:
         """See `sources.mariadb.dialect.Dialect`."""
@@ -82,12 +93,26 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
                 "INSTALL COMPONENT 'file://component_classic_hashing';",
             ) from error
 
-    def logless(self, source: str) -> DeclarationError | None:
+    def unlogged(self, connection: Connection, source: str) -> str:  # noqa: ARG002
+        """See `sources.mariadb.dialect.Dialect`; `check` has looked."""
+        return ""
+
+    def filters(self, connection: Connection, source: str) -> tuple[str, str]:
+        """See `sources.mariadb.dialect.Dialect`; raises DeclarationError if there are any."""
+        instant.log_end(connection, source)
+        return "", ""
+
+    def gtids(self, text: str) -> Gtids:
         """See `sources.mariadb.dialect.Dialect`."""
-        return DeclarationError(
-            f"Source {source!r}: MySQL's binary log is not read yet.",
-            "Use mode cursor, partition or full.",
-        )
+        return GtidSet.parse(text)
+
+    def told(self, event: Event) -> Iterable[Event]:
+        """See `sources.mariadb.dialect.Dialect`."""
+        return events.told(event)
+
+    def begin(self, event: Event) -> Begin:
+        """See `sources.mariadb.dialect.Dialect`."""
+        return events.begin(event)
 
     def prepare(self, reader: Connection) -> None:
         """See `sources.mariadb.dialect.Dialect`: readers let go of tables of their own accord."""

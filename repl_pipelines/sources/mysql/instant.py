@@ -29,14 +29,13 @@ def begin_together(
     control: Connection, readers: Sequence[Connection], source: str, patience: int
 ) -> Position:
     """See `sources.mariadb.dialect.Dialect.begin_together`."""
-    statement = _status(control.server_version)
-    end = _log_end(control, statement, source)
+    end = log_end(control, source)
     deadline = time.monotonic() + patience
     while True:
         [(owned, executed, at, server)] = rows(control, _TAKEN)
         if not owned:
             _begin(readers)
-        before, end = end, _log_end(control, statement, source)
+        before, end = end, log_end(control, source)
         if not owned and before == end:
             break
         if time.monotonic() > deadline:
@@ -59,8 +58,9 @@ def _status(version: str) -> str:
     return f"show {'binary log' if (major, minor) >= (8, 2) else 'master'} status"
 
 
-def _log_end(control: Connection, statement: str, source: str) -> tuple[str, int]:
-    [(file, offset, done, ignored, *_)] = rows(control, statement)
+def log_end(control: Connection, source: str) -> tuple[str, int]:
+    """File and offset. Raises DeclarationError if not all databases are in the log."""
+    [(file, offset, done, ignored, *_)] = rows(control, _status(control.server_version))
     if done or ignored:
         raise DeclarationError(
             f"Source {source!r} leaves databases out of its binary log, by which it is told that"

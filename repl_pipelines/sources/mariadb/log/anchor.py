@@ -1,10 +1,11 @@
 """What a table's copy must remember to be continued from the log: the horizon of mode `log`."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.gtid import Gtids
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Place:
     offset: int
     created: int
     seal: int | None
-    before: GtidSet
+    before: Gtids
 
     @property
     def order(self) -> int:
@@ -41,7 +42,7 @@ class Anchor:
     gtids: what the copy equals; at: when that was, in microseconds since 1970
     """
 
-    gtids: GtidSet
+    gtids: Gtids
     at: int
     place: Place
 
@@ -50,11 +51,11 @@ class Anchor:
         return json.dumps({"gtids": str(self.gtids), "at": self.at, **place}, sort_keys=True)
 
     @classmethod
-    def parse(cls, text: str | None) -> "Anchor | None":
+    def parse(cls, text: str | None, gtids_of: Callable[[str], Gtids]) -> "Anchor | None":
         """None for a horizon that is not one of ours, such as another mode's."""
         try:
             plain = json.loads(text or "")
-            gtids, before = (GtidSet.parse(plain.pop(name)) for name in ("gtids", "before"))
+            gtids, before = (gtids_of(plain.pop(name)) for name in ("gtids", "before"))
             return cls(gtids, int(plain.pop("at")), Place(**plain, before=before))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None

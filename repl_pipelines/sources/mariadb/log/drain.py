@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from repl_pipelines.model.table import TableName
+from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.log.anchor import Place, order
 from repl_pipelines.sources.mariadb.log.events import (
     IGNORED,
@@ -23,9 +24,9 @@ from repl_pipelines.sources.mariadb.log.events import (
     xa_name,
     xid,
 )
-from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.gtid import Gtids
 from repl_pipelines.sources.mariadb.log.rows import RowEvents, Transaction
-from repl_pipelines.sources.mariadb.log.shelf import Shelf
+from repl_pipelines.sources.mariadb.log.shelf import Prepared, Shelf
 from repl_pipelines.sources.mariadb.log.spool import Spool, Stamp
 from repl_pipelines.sources.mariadb.log.statements import Xa, concerned, plain, xa
 
@@ -47,13 +48,14 @@ class Drain:
     state:  all transactions up to where the reading is
     """
 
-    now: GtidSet
+    dialect: Dialect
+    now: Gtids
     file: str
     places: Mapping[TableName, Place]
     spools: Mapping[TableName, Spool]
     rows: RowEvents
     shelf: Shelf
-    state: GtidSet = field(init=False)
+    state: Gtids = field(init=False)
     _file: str = ""
     _created: int = 0
     _last: Event | None = None
@@ -81,7 +83,8 @@ class Drain:
                 self._open(event)
             else:
                 self._pass(event)
-                self._take(event)
+                for told in self.dialect.told(event):
+                    self._take(told)
             if self._arrived:
                 return self.shelf.oldest or self._here()
         if self._unmet:
@@ -153,8 +156,7 @@ class Drain:
         elif kind == Kind.XID:
             self._finish()
         elif kind == Kind.XA_PREPARE:
-            assert self._began, "it has begun"
-            self.shelf.keep(xa_name(event.body), self._began)
+            self._prepared(event.body)
             self._finish()
         elif kind in {Kind.QUERY, Kind.QUERY_COMPRESSED}:
             self._statement(plain(statement(kind, event.body)))
@@ -162,10 +164,9 @@ class Drain:
             raise Broken(f"the log has an event of type {kind}, which is not understood")
 
     def _start(self, event: Event) -> None:
-        begin = Begin.parse(event)
-        last = self.state.last.get(begin.gtid.domain)
-        if last and begin.gtid.number <= last.number:
-            raise Broken(f"transaction {begin.gtid} comes after {last}")
+        begin = self.dialect.begin(event)
+        if self.state.holds(begin.gtid):
+            raise Broken(f"transaction {begin.gtid} comes after {self.state}")
         if not self.now.holds(begin.gtid):
             raise Broken(f"transaction {begin.gtid} is not in the snapshot, at {self.now}")
         self._begin = begin
@@ -181,9 +182,27 @@ class Drain:
         self.state = self.state.with_next(self._begin.gtid)
         self._begin = None
 
+    def _prepared(self, body: bytes) -> None:
+        """Put aside until it is committed, or, in one phase, taken at once."""
+        assert self._began, "it has begun"
+        name = xa_name(body)
+        self.shelf.keep(name, self._began)
+        if body[0]:
+            prepared = self.shelf.take(name)
+            assert prepared, "it was kept"
+            self._take_prepared(prepared)
+            prepared.file.unlink()
+
     def _statement(self, text: str) -> None:
         assert self._begin, "it has begun"
         step = xa(text)
+        if text.upper() == "BEGIN":
+            self._begin = replace(self._begin, standalone=False)
+            return
+        if step and step.verb == "START" and not self._begin.prepared:
+            self._begin = replace(self._begin, standalone=False, prepared=True)
+            self.shelf.begin()
+            return
         if step and step.verb in {"COMMIT", "ROLLBACK"}:
             self._end_prepared(step)
         else:
@@ -201,8 +220,12 @@ class Drain:
                 for name in self._transaction.lacking:
                     self.spools[name].gap = "a distributed transaction began before it was copied"
             return
+        if step.verb == "COMMIT":
+            self._take_prepared(prepared)
+        prepared.file.unlink()
+
+    def _take_prepared(self, prepared: Prepared) -> None:
         maps, self.rows.maps = self.rows.maps, {}
-        for kind, body in prepared.events() if step.verb == "COMMIT" else ():
+        for kind, body in prepared.events():
             self.rows.take(Kind(kind), body, self._transaction)
         self.rows.maps = maps
-        prepared.file.unlink()

@@ -10,12 +10,6 @@ from repl_pipelines.sources.mariadb.connection import Connection, rows
 from repl_pipelines.sources.mariadb.log.foreign import reaches
 from repl_pipelines.sources.mariadb.log.readings import Reading, Readings, read_as
 
-# What must be set for the log to tell rows, all their columns, and these columns' names.
-_WANTED = {
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "binlog_row_metadata": "FULL",
-}
 _VERSIONED = """
 select table_schema, table_name from information_schema.tables
 where table_type = 'SYSTEM VERSIONED'
@@ -48,10 +42,10 @@ def problems(
     connection: Connection, source: str, tables: Sequence[Table], readings: Readings
 ) -> dict[TableName, ReplicationError]:
     """Why some of them cannot be read from the log."""
-    problem = connection.dialect.logless(source) or _server(connection, source)
+    problem = _server(connection, source)
     if problem:
         return dict.fromkeys((table.name for table in tables), problem)
-    told = _filters(connection)
+    told = _Filters(*map(_names, connection.dialect.filters(connection, source)))
     versioned = {TableName(*row) for row in rows(connection, _VERSIONED)}
     found: dict[TableName, ReplicationError] = {}
     for table in tables:
@@ -68,16 +62,14 @@ def problems(
 
 
 def _server(connection: Connection, source: str) -> DeclarationError | None:
+    wanted = connection.dialect.log_settings
     [(on, *settings)] = rows(
-        connection, f"select @@log_bin, {', '.join(f'@@global.{name}' for name in _WANTED)}"
+        connection, f"select @@log_bin, {', '.join(f'@@global.{name}' for name in wanted)}"
     )
-    [(forwards, from_elsewhere)] = rows(
-        connection, "select @@log_slave_updates, @@global.gtid_slave_pos <> ''"
-    )
-    if from_elsewhere and not forwards:
+    if setting := connection.dialect.unlogged(connection, source):
         return DeclarationError(
             f"Source {source!r} is a replica, and what it replicates is not in its binary log.",
-            "Restart it with log_slave_updates = ON, or point the source at the primary.",
+            f"Restart it with {setting} = ON, or point the source at the primary.",
         )
     if not on:
         return DeclarationError(
@@ -85,20 +77,15 @@ def _server(connection: Connection, source: str) -> DeclarationError | None:
             "Restart it with log_bin = binlog, binlog_format = ROW, binlog_row_image = FULL,"
             " binlog_row_metadata = FULL.",
         )
-    wrong = {n: v for (n, w), v in zip(_WANTED.items(), settings, strict=True) if v != w}
+    wrong = {n: v for (n, w), v in zip(wanted.items(), settings, strict=True) if v != w}
     if not wrong:
         return None
     return DeclarationError(
         f"Source {source!r}: {', '.join(f'{n} is {v}' for n, v in wrong.items())}; the binary log"
         " does not tell rows whole.",
-        " ".join(f"SET GLOBAL {name} = '{_WANTED[name]}';" for name in wrong)
+        " ".join(f"SET GLOBAL {name} = '{wanted[name]}';" for name in wrong)
         + " and the same in the server's file of settings; sessions that are open keep their own.",
     )
-
-
-def _filters(connection: Connection) -> "_Filters":
-    [(_, _, done, ignored, *_)] = rows(connection, "show master status")
-    return _Filters(_names(done), _names(ignored))
 
 
 class _Filters:

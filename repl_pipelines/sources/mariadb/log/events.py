@@ -68,7 +68,7 @@ class Event:
 class Begin:
     """How a transaction begins."""
 
-    gtid: Gtid
+    gtid: object
     standalone: bool
     prepared: bool
 
@@ -142,12 +142,14 @@ class Rows:
         count, at = packed(body, 8)
         size = (count + 7) // 8
         images = 2 if ROWS[kind] is Kind.UPDATE else 1
-        present = body[at : at + images * size]
-        every = ((1 << count) - 1).to_bytes(size, "little")
+        # MySQL sets the bits behind the last column's, too.
+        every = (1 << count) - 1
+        present = (body[at + n * size : at + (n + 1) * size] for n in range(images))
+        full = all(int.from_bytes(bits, "little") & every == every for bits in present)
         data = body[at + images * size :]
         if kind is not ROWS[kind]:
             data = uncompressed(data)
-        return cls(ROWS[kind], present == every * images, data)
+        return cls(ROWS[kind], full, data)
 
 
 def uncompressed(data: bytes) -> bytes:

@@ -6,6 +6,15 @@ order; it stands for all transactions up to these. MariaDB documentation, "Globa
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Gtids(Protocol):
+    """Any set of transactions, of any server of the family, and one of its own kind of GTIDs."""
+
+    def holds(self, gtid: Any) -> bool: ...
+    def includes(self, other: Any) -> bool: ...
+    def with_next(self, gtid: Any) -> "Gtids": ...
 
 
 @dataclass(frozen=True)

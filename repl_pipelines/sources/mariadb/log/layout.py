@@ -42,6 +42,8 @@ class Wire(IntEnum):
     TIMESTAMP2 = 17
     DATETIME2 = 18
     TIME2 = 19
+    VECTOR = 242
+    JSON = 245
     DECIMAL = 246
     ENUM = 247
     SET = 248
@@ -61,9 +63,11 @@ _FIXED = {
     Wire.DATE: 3,
     Wire.YEAR: 1,
 }
+_LONG = (Wire.BLOB, Wire.GEOMETRY, Wire.JSON, Wire.VECTOR)
 _METADATA = {
     **dict.fromkeys((Wire.VARCHAR, Wire.STRING, Wire.DECIMAL, Wire.BIT), 2),
-    **dict.fromkeys((Wire.FLOAT, Wire.DOUBLE, Wire.BLOB, Wire.GEOMETRY), 1),
+    **dict.fromkeys((Wire.FLOAT, Wire.DOUBLE), 1),
+    **dict.fromkeys(_LONG, 1),
     **dict.fromkeys((Wire.TIMESTAMP2, Wire.DATETIME2, Wire.TIME2), 1),
 }
 _TEMPORAL = {Wire.TIMESTAMP2: 4, Wire.DATETIME2: 5, Wire.TIME2: 3}
@@ -230,7 +234,7 @@ def _shape(wire: Wire, meta: bytes) -> Shape:
     if wire is Wire.VARCHAR:
         (most,) = struct.unpack("<H", meta)
         return Shape(wire, 0, 1 if most < 256 else 2, (most, 0))
-    if wire in {Wire.BLOB, Wire.GEOMETRY}:
+    if wire in _LONG:
         return Shape(wire, 0, meta[0])
     if wire is Wire.DECIMAL:
         whole, scale = meta[0] - meta[1], meta[1]

@@ -12,12 +12,13 @@ from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.contract import Changes
 from repl_pipelines.sources.mariadb.connection import Connection, source_errors
+from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.log import eligible
 from repl_pipelines.sources.mariadb.log.anchor import Anchor, Place
 from repl_pipelines.sources.mariadb.log.drain import Broken, Drain
 from repl_pipelines.sources.mariadb.log.events import Kind
 from repl_pipelines.sources.mariadb.log.foreign import Reach, reaches
-from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.gtid import Gtids
 from repl_pipelines.sources.mariadb.log.readings import Readings, read_as
 from repl_pipelines.sources.mariadb.log.rows import RowEvents
 from repl_pipelines.sources.mariadb.log.shelf import Shelf
@@ -39,6 +40,7 @@ class LogReading:
     readings: Readings
     reaches: Mapping[TableName, Sequence[Reach]]
     connect: Connect
+    dialect: Dialect
     instance: duck.Instance
     secrets: Secrets = field(default_factory=Secrets)
     anchors: dict[TableName, Anchor] = field(default_factory=dict[TableName, Anchor])
@@ -61,7 +63,8 @@ class LogReading:
             known = read_as(connection, tables)
             problems = eligible.problems(connection, source, tables, known)
             reached = reaches(connection, [table.name for table in tables])
-        return cls(source, tables, horizons, problems, known, reached, connect, instance)
+        dialect = connection.dialect
+        return cls(source, tables, horizons, problems, known, reached, connect, dialect, instance)
 
     def read(
         self, position: Position, batches: Mapping[TableName, int], directory: Path
@@ -76,8 +79,9 @@ class LogReading:
         tables = [table for table in self.tables if table.name not in self.problems]
         if not tables:
             return refusals
-        now = GtidSet.parse(position.token["gtid"])
-        known = {t.name: Anchor.parse(self.horizons.get(t.name)) for t in tables}
+        gtids = self.dialect.gtids
+        now = gtids(position.token["gtid"])
+        known = {t.name: Anchor.parse(self.horizons.get(t.name), gtids) for t in tables}
         spools = {t.name: self._spool(t, known[t.name], now, target) for t in tables}
         live = {n: a.place for n, a in known.items() if a and not spools[n].gap}
         followed = {name: spools[name] for name in live}
@@ -87,8 +91,8 @@ class LogReading:
             self.anchors |= dict.fromkeys(spools, Anchor(now, target.now, place))
         return {name: spool.changes() for name, spool in spools.items()} | refusals
 
-    def _spool(self, table: Table, anchor: Anchor | None, now: GtidSet, target: Target) -> Spool:
-        past, since = (anchor.gtids, anchor.at) if anchor else (GtidSet(), 0)
+    def _spool(self, table: Table, anchor: Anchor | None, now: Gtids, target: Target) -> Spool:
+        past, since = (anchor.gtids, anchor.at) if anchor else (self.dialect.gtids(""), 0)
         gap = _broken(anchor, now)
         return Spool(table, past, since, self.readings[table.name], target, gap)
 
@@ -101,7 +105,8 @@ class LogReading:
     ) -> Place | None:
         """None where the log does not lead from the copies to the snapshot."""
         drain = Drain(
-            GtidSet.parse(position.token["gtid"]),
+            self.dialect,
+            self.dialect.gtids(position.token["gtid"]),
             position.token["file"],
             places,
             spools,
@@ -119,7 +124,7 @@ class LogReading:
             spool.gap = reason
         return None
 
-    def _fresh(self, position: Position, now: GtidSet) -> Place | None:
+    def _fresh(self, position: Position, now: Gtids) -> Place | None:
         """Where the log goes on behind the snapshot; None where no reading can begin there."""
         file, offset = position.token["file"], int(position.token["offset"])
         if offset >= _FARTHEST:
@@ -138,7 +143,7 @@ class LogReading:
             yield LogStream(connection, self.source)
 
 
-def _broken(anchor: Anchor | None, now: GtidSet) -> str:
+def _broken(anchor: Anchor | None, now: Gtids) -> str:
     """Why the log cannot have all that was said since this anchor; '' if it may."""
     if anchor is None:
         return "it was not copied beside the log"

@@ -25,7 +25,7 @@ from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.sources.concealment import Secrets, concealed
 from repl_pipelines.sources.contract import UNKNOWN, Changes
 from repl_pipelines.sources.mariadb.log.events import Kind
-from repl_pipelines.sources.mariadb.log.gtid import GtidSet
+from repl_pipelines.sources.mariadb.log.gtid import Gtids
 from repl_pipelines.sources.mariadb.log.layout import (
     PADDING,
     Fields,
@@ -78,7 +78,7 @@ class Spool:
     """
 
     table: Table
-    past: GtidSet
+    past: Gtids
     since: int
     readings: Mapping[str, Reading]
     target: Target

@@ -45,7 +45,8 @@ class LogStream:
             # Events are to come as they are in the file, with their checksums and GTIDs.
             rows(
                 self._connection,
-                "SET @master_binlog_checksum = 'CRC32', @mariadb_slave_capability = 4",
+                "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32',"
+                " @mariadb_slave_capability = 4",
             )
             self._connection._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage,reportArgumentType]
             while (data := self._packet()) is not None:

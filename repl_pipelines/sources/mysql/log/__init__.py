@@ -1,0 +1,1 @@
+"""MySQL's binary log, where it is another one than MariaDB's."""
