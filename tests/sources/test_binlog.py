@@ -1,4 +1,4 @@
-"""MariaDB's binary log, read by itself: what it tells, and that it is noticed if it tells less."""
+"""The binary log of MariaDB and MySQL, read by itself: what it tells, and that it is noticed if it tells less."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from repl_pipelines.sources.mariadb.source import MariadbSource
 from tests.servers import mariadb_server
 from tests.sources.binlogs import Binlog
 
+MARIADB = pytest.mark.parametrize("family_database", ["mariadb"], indirect=True)
 ITEMS = "create table items (id int primary key, name varchar(50), unique (name))"
 
 
@@ -88,6 +89,7 @@ def test_a_log_goes_on_in_other_files(items: Binlog) -> None:
     items.follow("flush binary logs", "flush binary logs", "delete from items where id = 2")
 
 
+@MARIADB
 def test_transactions_have_domains_and_servers(items: Binlog) -> None:
     items.follow(
         "set gtid_domain_id = 7, server_id = 9",
@@ -134,6 +136,10 @@ def test_a_distributed_transaction_counts_when_it_is_committed(items: Binlog) ->
     assert [row[:2] for row in items.history["items"]] == [("u", "90"), ("u", "90")]
     items.follow("xa start 'c'", "delete from items where id = 1", "xa end 'c'")
     items.follow("xa commit 'c' one phase")
+    items.sql("set binlog_format = statement", "xa start 's'", "update items set name = null")
+    items.read("xa end 's'", "xa prepare 's'")
+    assert "as a statement" in items.gaps("xa commit 's'", "set binlog_format = row")["items"]
+    items.copy()
     items.sql("xa start 'd'", "delete from items where id = 2", "xa end 'd'", "xa prepare 'd'")
     items.copy()
     assert items.gaps("xa commit 'd'")["items"].startswith("a distributed transaction began before")
@@ -252,14 +258,18 @@ def test_rows_that_a_foreign_key_changes_are_known_to_be_untold(binlog: Binlog) 
 def test_what_keeps_a_table_out_of_the_log_is_said(binlog: Binlog) -> None:
     binlog.sql(
         "create table free (v int)",
-        "create table past (id int primary key) with system versioning",
+        *(
+            ["create table past (id int primary key) with system versioning"]
+            if binlog.address.dialect.kind == "mariadb"
+            else []
+        ),
         "create table odd (v char(3) character set gbk primary key)",
         "create table fine (id int primary key, v char(3) character set gbk)",
         "create table child (id int primary key, foreign key (id) references fine (id)"
         " on delete cascade)",
     )
     survey = binlog.source.survey([binlog.declaration])
-    assert {name.name for name in survey.problems} == {"free", "past", "odd"}
+    assert {name.name for name in survey.problems} - {"past"} == {"free", "odd"}
     assert all(isinstance(problem, DeclarationError) for problem in survey.problems.values())
     assert {table.name.name: len(table.notes) for table in survey.tables} == {"fine": 0, "child": 1}
     binlog.sql(
@@ -277,7 +287,8 @@ def test_what_keeps_a_table_out_of_the_log_is_said(binlog: Binlog) -> None:
 def test_the_grants_that_are_needed(items: Binlog) -> None:
     who, database = "'log'@'127.0.0.1'", items.address.database
     items.sql(
-        f"create or replace user {who} identified by 'x'",
+        f"drop user if exists {who}",
+        f"create user {who} identified by 'x'",
         f"grant select on {database}.* to {who}",
         f"grant replication client on *.* to {who}",
     )
@@ -316,6 +327,7 @@ def test_an_event_that_was_damaged_is_not_used(items: Binlog) -> None:
             assert stream._event(data) == told[2 + number]
 
 
+@MARIADB
 def test_compressed_events_are_read(items: Binlog) -> None:
     items.sql("set global log_bin_compress = 1", "set global log_bin_compress_min_len = 10")
     try:

@@ -1,4 +1,4 @@
-"""Every type of MariaDB arrives from the log as the proof sees it in the table."""
+"""Every type of MariaDB and MySQL arrives from the log as the proof sees it in the table."""
 
 from __future__ import annotations
 
@@ -82,25 +82,29 @@ VALUES: dict[str, list[str]] = {
     "geometry": ["st_geomfromtext('POINT(1 2)', 4326)"],
     "polygon": ["st_geomfromtext('POLYGON((0 0,1 0,1 1,0 0))')"],
 }
-NAMES = [f"c{number}" for number in range(len(VALUES))]
+# The others it does not have; of JSON, which it keeps in a form of its own, the snapshot is asked.
+NOT_OF_MYSQL = {"uuid", "inet4", "inet6", "json"}
 
 
 @pytest.fixture
-def binlog(mariadb_database: Address, tmp_path: Path) -> Iterator[Binlog]:
-    binlog = Binlog(mariadb_database, tmp_path)
+def binlog(family_database: Address, tmp_path: Path) -> Iterator[Binlog]:
+    binlog = Binlog(family_database, tmp_path)
     yield binlog
     binlog.close()
 
 
 def test_every_type_arrives_unharmed(binlog: Binlog) -> None:
-    columns = ", ".join(f"{name} {kind}" for name, kind in zip(NAMES, VALUES, strict=True))
+    lacking = NOT_OF_MYSQL if binlog.address.dialect.kind == "mysql" else set()
+    kept = {kind: values for kind, values in VALUES.items() if kind not in lacking}
+    names = [f"c{number}" for number in range(len(kept))]
+    columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, kept, strict=True))
     binlog.sql(
-        f"create table every (id int primary key, {columns}, stored int as (id * 2) stored,"
-        " hidden int invisible default 5) row_format=dynamic"
+        f"create table every (id int primary key, {columns}, doubled int as (id * 2) stored,"
+        " hidden int default 5 invisible) row_format=dynamic"
     )
     binlog.copy()
     binlog.sql("insert into every (id) values (0)")
-    for name, values in zip(NAMES, VALUES.values(), strict=True):
+    for name, values in zip(names, kept.values(), strict=True):
         for number, value in enumerate(values, 1):
             binlog.sql(
                 f"insert into every (id, {name}) values ({number}, {value})"

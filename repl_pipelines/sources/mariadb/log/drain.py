@@ -31,6 +31,8 @@ from repl_pipelines.sources.mariadb.log.spool import Spool, Stamp
 from repl_pipelines.sources.mariadb.log.statements import Xa, concerned, plain, xa
 
 FIRST = 4  # offset of a file's first event
+_UNDERSTOOD = frozenset(Kind)
+_ENDS = {Kind.XID, Kind.XA_PREPARE}
 _ARTIFICIAL = 0x20  # of an event's flags: made for this reading
 
 
@@ -146,22 +148,27 @@ class Drain:
             self._start(event)
         elif kind in {Kind.ROTATE, Kind.STOP}:
             self._closed = True
-        elif kind in IGNORED or self._begin is None:
+        elif kind in IGNORED:
+            return
+        elif kind not in _UNDERSTOOD:
+            raise Broken(f"the log has an event of type {kind}, which is not understood")
+        elif self._begin is None:
+            if self._began:
+                raise Broken("the log has an event outside of any transaction")
             return  # the copies have the end of this transaction
-        elif kind in ROWS or kind == Kind.TABLE_MAP:
-            if self._begin.prepared:
-                self.shelf.add(kind, event.body)
-            else:
-                self.rows.take(Kind(kind), event.body, self._transaction)
+        elif self._begin.prepared != (kind == Kind.XA_PREPARE) and kind in _ENDS:
+            raise Broken("a distributed transaction does not end as it began")
         elif kind == Kind.XID:
             self._finish()
         elif kind == Kind.XA_PREPARE:
             self._prepared(event.body)
             self._finish()
-        elif kind in {Kind.QUERY, Kind.QUERY_COMPRESSED}:
-            self._statement(plain(statement(kind, event.body)))
+        elif self._begin.prepared:
+            self.shelf.add(kind, event.body)
+        elif kind in ROWS or kind == Kind.TABLE_MAP:
+            self.rows.take(Kind(kind), event.body, self._transaction)
         else:
-            raise Broken(f"the log has an event of type {kind}, which is not understood")
+            self._statement(plain(statement(kind, event.body)))
 
     def _start(self, event: Event) -> None:
         begin = self.dialect.begin(event)
@@ -195,22 +202,25 @@ class Drain:
 
     def _statement(self, text: str) -> None:
         assert self._begin, "it has begun"
-        step = xa(text)
-        if text.upper() == "BEGIN":
-            self._begin = replace(self._begin, standalone=False)
-            return
-        if step and step.verb == "START" and not self._begin.prepared:
-            self._begin = replace(self._begin, standalone=False, prepared=True)
+        step, words = xa(text), text.upper()
+        if step and step.verb == "START":
+            self._begin = replace(self._begin, prepared=True)
             self.shelf.begin()
-            return
-        if step and step.verb in {"COMMIT", "ROLLBACK"}:
+        elif step and step.verb in {"COMMIT", "ROLLBACK"}:
             self._end_prepared(step)
-        else:
-            why, tables = concerned(text, self._transaction.lacking)
-            for name in tables:
-                self.spools[name].gap = why
-        if self._begin.standalone or text.upper() in {"COMMIT", "ROLLBACK"}:
             self._finish()
+        elif words == "BEGIN" or words.endswith(" START TRANSACTION"):
+            self._begin = replace(self._begin, standalone=False)  # CREATE TABLE ... SELECT has rows
+            self._concern(text)
+        else:
+            self._concern(text)
+            if self._begin.standalone or words in {"COMMIT", "ROLLBACK"}:
+                self._finish()
+
+    def _concern(self, text: str) -> None:
+        why, tables = concerned(text, self._transaction.lacking)
+        for name in tables:
+            self.spools[name].gap = why
 
     def _end_prepared(self, step: Xa) -> None:
         """A distributed transaction is committed, here and not where its rows are."""
@@ -227,5 +237,8 @@ class Drain:
     def _take_prepared(self, prepared: Prepared) -> None:
         maps, self.rows.maps = self.rows.maps, {}
         for kind, body in prepared.events():
-            self.rows.take(Kind(kind), body, self._transaction)
+            if kind in {Kind.QUERY, Kind.QUERY_COMPRESSED}:
+                self._concern(plain(statement(kind, body)))
+            else:
+                self.rows.take(Kind(kind), body, self._transaction)
         self.rows.maps = maps

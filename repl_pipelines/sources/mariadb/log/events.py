@@ -28,6 +28,7 @@ class Kind(IntEnum):
     UPDATE = 24
     DELETE = 25
     XA_PREPARE = 38
+    UPDATE_IN_PART = 39  # MySQL's, of JSON values what was changed in them
     GTID = 162
     QUERY_COMPRESSED = 165
     WRITE_COMPRESSED = 166
@@ -122,10 +123,14 @@ ROWS = {
     Kind.WRITE: Kind.WRITE,
     Kind.UPDATE: Kind.UPDATE,
     Kind.DELETE: Kind.DELETE,
+    Kind.UPDATE_IN_PART: Kind.UPDATE,
     Kind.WRITE_COMPRESSED: Kind.WRITE,
     Kind.UPDATE_COMPRESSED: Kind.UPDATE,
     Kind.DELETE_COMPRESSED: Kind.DELETE,
 }
+
+
+_COMPRESSED = {Kind.WRITE_COMPRESSED, Kind.UPDATE_COMPRESSED, Kind.DELETE_COMPRESSED}
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,13 @@ class Rows:
         count, at = packed(body, 8)
         size = (count + 7) // 8
         images = 2 if ROWS[kind] is Kind.UPDATE else 1
-        # MySQL sets the bits behind the last column's, too.
-        every = (1 << count) - 1
-        present = (body[at + n * size : at + (n + 1) * size] for n in range(images))
-        full = all(int.from_bytes(bits, "little") & every == every for bits in present)
-        data = body[at + images * size :]
-        if kind is not ROWS[kind]:
+        full = kind is not Kind.UPDATE_IN_PART
+        every = (1 << count) - 1  # MySQL sets the bits behind the last column's, too
+        for _ in range(images):
+            full &= int.from_bytes(body[at : at + size], "little") & every == every
+            at += size
+        data = body[at:]
+        if kind in _COMPRESSED:
             data = uncompressed(data)
         return cls(ROWS[kind], full, data)
 

@@ -86,6 +86,8 @@ def concerned(statement: str, tables: Collection[TableName]) -> tuple[str, set[T
 
 
 def _named(statement: str, tables: Collection[TableName]) -> set[TableName]:
+    if "\ufffd" in statement:  # of a client with another character set: names are not known
+        return set(tables)
     words = _words(statement)
     return {table for table in tables if table.name.casefold() in words}
 

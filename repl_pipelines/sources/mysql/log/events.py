@@ -14,11 +14,12 @@ import pyarrow as pa
 from repl_pipelines.sources.mariadb.log.events import HEADER, Begin, Event, Kind, header, packed
 from repl_pipelines.sources.mysql.log.gtid import Gtid
 
-_ROWS = {30: Kind.WRITE, 31: Kind.UPDATE, 32: Kind.DELETE}
+_ROWS = {30: Kind.WRITE, 31: Kind.UPDATE, 32: Kind.DELETE, 39: Kind.UPDATE_IN_PART}
 _PAYLOAD = 40
 _GTID, _TAGGED = 33, 42
-# Previous GTIDs at the head of a file, of a group its context and views, heartbeat.
-_IGNORED = frozenset({35, 36, 37, 41})
+# What may be ignored, statements beside their rows, GTIDs at the head of a file, of a group its
+# context and views, heartbeat.
+_IGNORED = frozenset({28, 29, 35, 36, 37, 41})
 _END, _COMPRESSION, _SIZE = 0, 2, 3  # fields of a packed transaction
 _ZSTD = 0
 
