@@ -6,8 +6,12 @@ import re
 
 from repl_pipelines.sources.mariadb.connection import Address
 
-# MariaDB's tables of numbers.
+_OTHERWISE = {
+    "show master status": "show binary log status",
+    "reset master": "reset binary logs and gtids",
+}
 _RESERVED = re.compile(r"\b(?<=table )empty\b")
+# MariaDB's tables of numbers.
 _NUMBERS = re.compile(r"\bseq_(\d+)_to_(\d+)\b")
 
 
@@ -15,6 +19,7 @@ def spelled(address: Address, statement: str) -> str:
     """A statement as the server of this address takes it."""
     if address.dialect.kind != "mysql":
         return statement
+    statement = _OTHERWISE.get(statement, statement)
     return _NUMBERS.sub(_counted, _RESERVED.sub('"empty"', statement))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.errors import DeclarationError, GrantMissing, SourceUnavailable
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Address
@@ -20,7 +21,6 @@ from repl_pipelines.sources.mariadb.log.gtid import Gtid, GtidSet
 from repl_pipelines.sources.mariadb.log.statements import concerned, plain
 from repl_pipelines.sources.mariadb.log.stream import LogStream
 from repl_pipelines.sources.mariadb.source import MariadbSource
-from tests.servers import mariadb_server
 from tests.sources.binlogs import Binlog
 
 MARIADB = pytest.mark.parametrize("family_database", ["mariadb"], indirect=True)
@@ -343,6 +343,7 @@ def test_compressed_events_are_read(items: Binlog) -> None:
         items.sql("set global log_bin_compress = 0")
 
 
+@MARIADB
 @pytest.mark.parametrize(
     ("change", "gap"),
     [
@@ -365,37 +366,35 @@ def test_a_place_in_another_log_is_not_gone_on_from(
     assert items.read(horizons={name: horizon})["items"].gap == ""
 
 
-def test_another_log_is_noticed(tmp_path: Path) -> None:
+def test_another_log_is_noticed(items: Binlog, request: pytest.FixtureRequest) -> None:
     """Purged, made anew, of another server, or of one that was killed."""
-    with mariadb_server() as server:
-        binlog = Binlog(server.create_database("shop"), tmp_path)
+    server: MariadbServer = request.getfixturevalue(items.address.dialect.kind)
 
-        def again(*statements: str) -> None:
-            binlog.sql(*statements)
-            binlog.copy()
-            binlog.follow("update items set name = md5(rand())")
+    def again(*statements: str) -> None:
+        items.sql(*statements)
+        items.copy()
+        items.follow("update items set name = md5(concat(rand()))")
 
-        again(ITEMS, "insert into items select seq, seq from seq_1_to_9")
-        [(newest, *_)] = binlog.sql("flush binary logs", "show master status")
-        while len(binlog.sql(f"purge binary logs to '{newest}'", "show binary logs")) > 1:
-            time.sleep(0.1)  # the server still needs the older one for a moment
-        assert binlog.gaps("flush tables")["items"].startswith("the server has no log from there")
-        again()
-        assert binlog.gaps("reset master")["items"].startswith("the server lacks transactions")
-        again()
-        # The same file, at the same place, after as many transactions, but of other ones.
-        horizons = dict(binlog.horizons)
-        binlog.sql("reset master")
-        for number in range(20):
-            binlog.sql(f"update items set name = {number} where id = 2")
-        assert binlog.read(horizons=horizons)["items"].gap
-        again()
-        server.kill9()
-        server.start()
-        binlog.reconnect()
-        assert binlog.gaps()["items"].startswith("the server had a crash while it wrote")
-        again()
-        server.restart()
-        binlog.reconnect()
-        binlog.follow("delete from items where id = 3")
-        binlog.close()
+    again()
+    [(newest, *_)] = items.sql("flush binary logs", "show master status")
+    while len(items.sql(f"purge binary logs to '{newest}'", "show binary logs")) > 1:
+        time.sleep(0.1)  # the server still needs the older one for a moment
+    assert items.gaps("flush tables")["items"].startswith("the server has no log from there")
+    again()
+    assert items.gaps("reset master")["items"].startswith("the server lacks transactions")
+    again()
+    # The same file, at the same place, after as many transactions, but of other ones.
+    horizons = dict(items.horizons)
+    items.sql("reset master")
+    for number in range(20):
+        items.sql(f"update items set name = {number} where id = 2")
+    assert items.read(horizons=horizons)["items"].gap
+    again()
+    server.kill9()
+    server.start()
+    items.reconnect()
+    assert items.gaps()["items"].startswith("the server had a crash while it wrote")
+    again()
+    server.restart()
+    items.reconnect()
+    items.follow("delete from items where id = 3")

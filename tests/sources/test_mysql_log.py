@@ -142,13 +142,16 @@ def test_columns_that_nobody_sees(mysql_database: Address, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "gap"),
     [
+        ({"seal": 7}, "the log is not the one that it was copied beside"),
+        ({"created": 7}, "the server, or its log, is another one"),
+        ({"file": "binlog.999999"}, "the server has no log from there on"),
         ({"before": f"{ONE}:7"}, "the log ends at"),
         ({"gtids": f"{ONE}:1-2"}, "the server lacks transactions that the copy has"),
         ({"gtids": "0-1-7"}, "it was not copied beside the log"),
     ],
 )
 def test_a_place_of_another_server_is_not_gone_on_from(
-    items: Binlog, change: dict[str, str], gap: str
+    items: Binlog, change: dict[str, str | int], gap: str
 ) -> None:
     items.follow("delete from items where id = 1")
     [(name, horizon)] = items.horizons.items()

@@ -1,4 +1,4 @@
-"""Concurrent writers of a small shop on MariaDB, who do all that transactions can do."""
+"""Concurrent writers of a small shop on MariaDB or MySQL, who do all that transactions can do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pymysql
 
 from repl_pipelines.sources.mariadb.connection import Address, Connection, Protection, connect, rows
+from tests.family import spelled
 
 SCHEMA = (
     "create table orders (id bigint primary key, total bigint not null, note text)",
@@ -93,8 +94,11 @@ class Writer(threading.Thread):
         first = self.random.randint(1, 60)
         rows(
             session,
-            f"insert ignore into `lines` select {order}, seq, seq * 3"
-            f" from seq_{first}_to_{first + 4}",
+            spelled(
+                self.address,
+                f"insert ignore into `lines` select {order}, seq, seq * 3"
+                f" from seq_{first}_to_{first + 4}",
+            ),
         )
         self._settle(session, order)
 
@@ -124,7 +128,7 @@ class Writer(threading.Thread):
     def _settle(session: Connection, order: int) -> None:
         rows(
             session,
-            "update orders set note = md5(rand()), total = (select coalesce(sum(amount), 0)"
+            "update orders set note = md5(concat(rand())), total = (select coalesce(sum(amount), 0)"
             f" from `lines` where order_id = {order}) where id = {order}",
         )
 

@@ -1,4 +1,4 @@
-"""A MariaDB database, its lake, and the oracle that compares them row by row."""
+"""A MariaDB or MySQL database, its lake, and the oracle that compares them row by row."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from repl_pipelines.sync import run
 from repl_pipelines.sync.engine import Replication
 from repl_pipelines.sync.log import sync_log
 from repl_pipelines.sync.work import Work
+from tests.family import spelled
 from tests.servers import Bucket
 from tests.sync.conftest import store_of
 
@@ -58,7 +59,7 @@ class Maria:
     def sql(self, *statements: str) -> Rows:
         found: Rows = []
         for statement in statements:
-            found = list(rows(self.connection, statement))
+            found = list(rows(self.connection, spelled(self.address, statement)))
         return found
 
     def attempt(self, *statements: str) -> tuple[dict[str, Entry], dict[str, ReplicationError]]:

@@ -28,10 +28,10 @@ def torn(maria: Maria) -> int:
     return found[0] if found else -1
 
 
-def test_copies_are_exact_under_eight_writers(mariadb_database: Address, bucket: Bucket) -> None:
-    with following(mariadb_database, bucket, *SCHEMA) as maria:
+def test_copies_are_exact_under_eight_writers(family_database: Address, bucket: Bucket) -> None:
+    with following(family_database, bucket, *SCHEMA) as maria:
         changed = 0
-        with writing(mariadb_database, 8) as writers:
+        with writing(family_database, 8) as writers:
             for _ in range(SYNCS):
                 verdict = maria.replication.prove()
                 assert not verdict.failed, verdict.failed

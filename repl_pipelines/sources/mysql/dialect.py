@@ -44,6 +44,7 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
         "REPLICATION CLIENT": (None, "a snapshot that several sessions share"),
         "PROCESS": (Mode.CURSOR, "mode cursor, which looks at open transactions"),
         "XA_RECOVER_ADMIN": (Mode.CURSOR, "mode cursor, which looks at prepared ones"),
+        "REPLICATION SLAVE": (Mode.LOG, "mode log, which reads the binary log"),
     }
     advised: Mapping[str, str] = {}
     # Of JSON that was changed in part, the log would tell that part alone.
