@@ -1,4 +1,4 @@
-"""The binary log of MariaDB and MySQL, read by itself: what it tells, and that it is noticed if it tells less."""
+"""The binary log of MariaDB and MySQL: what it tells, and that it is noticed if it tells less."""
 
 from __future__ import annotations
 

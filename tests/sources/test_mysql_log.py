@@ -134,8 +134,12 @@ def test_columns_that_nobody_sees(mysql_database: Address, tmp_path: Path) -> No
         "create table b (n int, v varchar(9))",
     )
     binlog.copy()
-    binlog.follow("insert into a values (1, 5), (2, null)", "insert into b values (1, 'x'), (2, '')")
-    binlog.follow("update a set n = 6", "update b set v = null where n = 1", "delete from a limit 1")
+    binlog.follow(
+        "insert into a values (1, 5), (2, null)", "insert into b values (1, 'x'), (2, '')"
+    )
+    binlog.follow(
+        "update a set n = 6", "update b set v = null where n = 1", "delete from a limit 1"
+    )
     binlog.close()
 
 

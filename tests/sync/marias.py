@@ -102,7 +102,8 @@ class Maria:
 
     def end_prepared(self) -> None:
         """Roll back distributed transactions that nobody ends any more."""
-        for form, n, m, name in self.sql("xa recover"):
+        for form, n, m, told in self.sql("xa recover"):
+            name = told.encode() if isinstance(told, str) else told  # MySQL's
             self.sql(f"xa rollback x'{name[:n].hex()}',x'{name[n : n + m].hex()}',{form}")
 
     def name(self, table: str) -> TableName:

@@ -1,4 +1,4 @@
-"""Mode log on MariaDB in a replication: streamed, and healed by difference."""
+"""Mode log on MariaDB and MySQL in a replication: streamed, and healed by difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.sync.marias import Maria, following
 
 SHOP = (
     "create table orders (id int primary key, total int, note varchar(99))",
-    """create table parts (id int primary key, o int, word varchar(9) character set gbk,
+    """create table parts (id int primary key, o int, word varchar(9) character set gbk, doc json,
          twice int as (o * 2) virtual, foreign key (o) references orders (id) on delete cascade)""",
     "insert into orders select seq, seq, repeat('x', 90) from seq_1_to_400",
     "insert into parts (id, o, word) select seq, seq, '汉字' from seq_1_to_300",
@@ -26,8 +26,8 @@ SHOP = (
 
 
 @pytest.fixture
-def shop(mariadb_database: Address, bucket: Bucket) -> Iterator[Maria]:
-    with following(mariadb_database, bucket, *SHOP) as shop:
+def shop(family_database: Address, bucket: Bucket) -> Iterator[Maria]:
+    with following(family_database, bucket, *SHOP) as shop:
         yield shop
 
 
@@ -48,6 +48,7 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
         "insert into parts (id, o, word) values (900, 5, '字'), (901, 6, null)",
         "update parts set o = 7, word = '汉' where id = 901",
         "update parts set id = 902 where id = 900",
+        """update parts set doc = '{"b": 2.50, "a": [1]}' where id = 902""",
     )
     assert entries["orders"].changed == 2 + 2 * 12
     # The foreign key deletes parts, and the log does not say so.

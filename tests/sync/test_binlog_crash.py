@@ -1,4 +1,4 @@
-"""Mode log on MariaDB, killed at any failpoint: nothing is lost, and nothing told twice."""
+"""Mode log on MariaDB and MySQL, killed at any failpoint: nothing lost or told twice."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def assert_told_once(shop: Maria, turns: Iterable[int]) -> None:
 
 
 @pytest.fixture
-def shop(mariadb_database: Address, bucket: Bucket) -> Iterator[Maria]:
-    shop = Maria(mariadb_database, bucket)
+def shop(family_database: Address, bucket: Bucket) -> Iterator[Maria]:
+    shop = Maria(family_database, bucket)
     shop.replication = replication_of(shop.address, store_of(bucket))
     shop.sql(*SHOP)
     yield shop

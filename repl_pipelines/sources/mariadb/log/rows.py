@@ -71,7 +71,9 @@ class RowEvents:
 
     def _add(self, spool: Spool, description: bytes, rows: Rows, stamp: Stamp) -> None:
         if not rows.full:
-            spool.gap = "rows were logged in part (binlog_row_image was not FULL, or JSON told in part)"
+            spool.gap = (
+                "rows were logged in part (binlog_row_image was not FULL, or JSON told in part)"
+            )
             return
         before = spool.size
         spool.add(self._layout(description), rows.kind, rows.data, stamp)
