@@ -224,6 +224,11 @@ def test_statements_concern_the_tables_that_they_may_change(statement: str, conc
     assert sorted(table.name for table in found) == concerns.split()
 
 
+def test_names_in_another_character_set_may_be_any_tables() -> None:
+    _, found = concerned(plain("TRUNCATE `\xe4`".encode("latin-1")), {TableName("shop", "\xe4")})
+    assert found
+
+
 def test_rows_that_a_foreign_key_changes_are_known_to_be_untold(binlog: Binlog) -> None:
     binlog.sql(
         "create table grand (id int primary key, x int)",

@@ -22,11 +22,20 @@ class TestMysqlSource(test_mariadb.TestMariadbSource):
         return MariadbSource("shop", mysql_database, self.PROTECTION)
 
 
-def test_what_mode_log_is_refused_with(mysql_database: Address) -> None:
-    test_mariadb.execute(mysql_database, "create table t (id int primary key)")
+def test_json_that_is_told_in_part_is_refused_in_mode_log(mysql_database: Address) -> None:
+    kept = "set global binlog_row_value_options = ''"
+    test_mariadb.execute(
+        mysql_database,
+        "create table t (id int primary key)",
+        "set global binlog_row_value_options = partial_json",
+    )
     source = MariadbSource("shop", mysql_database)
-    with pytest.raises(DeclarationError, match="binary log is not read yet"):
-        source.discover([Declaration("t", mode=Mode.LOG)])
+    try:
+        with pytest.raises(DeclarationError, match="row_value_options is PARTIAL_JSON") as raised:
+            source.discover([Declaration("t", mode=Mode.LOG)])
+    finally:
+        test_mariadb.execute(mysql_database, kept)
+    assert "SET GLOBAL binlog_row_value_options = '';" in raised.value.remedy
 
 
 def test_settings_that_a_snapshot_cannot_do_without_are_named(mysql_database: Address) -> None:

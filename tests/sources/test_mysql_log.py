@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from repl_pipelines.errors import SourceUnavailable
 from repl_pipelines.sources.mariadb.connection import Address
 from repl_pipelines.sources.mariadb.log import rows as row_events
+from repl_pipelines.sources.mariadb.packets import LONG
+from repl_pipelines.sources.mariadb.wire import Connection
 from repl_pipelines.sources.mysql.log.gtid import Gtid, GtidSet
 from tests.sources.binlogs import Binlog
 
@@ -91,6 +94,32 @@ def test_transactions_may_come_packed(items: Binlog, monkeypatch: pytest.MonkeyP
     items.follow("xa commit 'a'", "delete from more where id = 7")
     items.sql("set binlog_transaction_compression_level_zstd = 22")
     items.follow("update items set name = null where id > 0")
+
+
+def test_a_packed_transaction_longer_than_a_packet_is_not_held_as_a_whole(
+    items: Binlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items.sql("create table large (id int primary key, bytes blob)")
+    items.copy()
+    items.sql(
+        "set binlog_transaction_compression = on",
+        "insert into large select seq, random_bytes(1000) from seq_1_to_20000",
+    )
+    sizes: list[int] = []
+
+    def damaged(self: Connection, command: int, data: bytes) -> Iterator[bytes]:
+        for packet in packets(self, command, data):
+            sizes.append(len(packet))
+            middle = len(packet) // 2 if sizes[-2:-1] == [LONG] else len(packet)
+            yield packet[:middle] + b"!!" * (middle < len(packet)) + packet[middle + 2 :]
+
+    packets = Connection.packets
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "packets", damaged)
+        with pytest.raises(SourceUnavailable, match="checksum"):
+            items.read()
+    assert sizes[-2] == LONG
+    assert items.follow()["large"].rows == 20000
 
 
 def test_what_a_session_logs_otherwise_is_noticed(items: Binlog) -> None:

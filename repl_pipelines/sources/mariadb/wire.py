@@ -4,7 +4,7 @@ A cursor of PyMySQL makes a Python object of every value, decoded, in a tuple of
 packets of the text protocol become Arrow columns, without an object for any value.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pymysql
@@ -32,6 +32,8 @@ class Connection(pymysql.Connection):
     # The driver's types are of its outer side only.
     _rfile: Any
     _sock: Any
+    _read_timeout: float | None
+    _read_bytes: Callable[[int], bytes]
     _execute_command: Callable[[int, str | bytes], None]
     _force_close: Callable[[], None]
     _read_query_result: Callable[[], object]
@@ -55,6 +57,16 @@ class Connection(pymysql.Connection):
     def receive(self) -> None:
         """The answer to what was sent, which has no rows."""
         self._read_query_result()
+
+    def packets(self, command: int, data: bytes) -> Iterator[bytes]:
+        """The answer to a command, one packet after another, without looking into them.
+
+        One of LONG bytes goes on in the next. Raises PyMySQL's errors.
+        """
+        self._execute_command(command, data)
+        self._sock.settimeout(self._read_timeout)
+        while True:
+            yield self._read_bytes(int.from_bytes(self._read_bytes(HEADER)[:3], "little"))
 
     def blocks(self, statement: str, size: int = _BLOCK) -> Generator[Sequence[Any]]:
         """Some rows at a time: Arrow arrays of bytes, one a column; texts as the session has them.

@@ -6,6 +6,7 @@ bytes, its body, and a checksum where the file has them.
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     DELETE_COMPRESSED = 168
 
 
+PAYLOAD = 40  # MySQL's packed transactions, the only events of a size beyond that of a row
 # Intvar, rand and user variables (of a statement that follows), heartbeat, annotations, checkpoint,
 # list of GTIDs at the head of a file, start of encryption (the server sends plain events).
 IGNORED = frozenset({5, 13, 14, 27, 160, 161, 163, 164})
@@ -48,7 +50,11 @@ _GROUP_COMMIT = 2
 
 @dataclass(frozen=True)
 class Event:
-    """One event. at: seconds since 1970; end: offset in its file, 0 where it is not told."""
+    """One event.
+
+    at:   seconds since 1970; end: offset in its file, 0 where it is not told
+    rest: what follows `body` and is not in memory yet; `checksum` is of what is
+    """
 
     kind: int
     at: int
@@ -58,6 +64,7 @@ class Event:
     flags: int
     body: bytes
     checksum: int
+    rest: Iterable[bytes] = ()
 
     @property
     def start(self) -> int:

@@ -14,7 +14,8 @@ from pymysql.constants import COMMAND, ER
 
 from repl_pipelines.errors import GrantMissing, SourceUnavailable
 from repl_pipelines.sources.mariadb.connection import Connection, rows, source_errors
-from repl_pipelines.sources.mariadb.log.events import HEADER, Event, Kind, header
+from repl_pipelines.sources.mariadb.log.events import HEADER, PAYLOAD, Event, Kind, header
+from repl_pipelines.sources.mariadb.packets import LONG, is_error, is_last
 
 _TO_THE_END = 1  # flag: do not wait for more
 _DENIED = {ER.ACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR}
@@ -36,6 +37,7 @@ class LogStream:
         self._connection = connection
         self._source = source
         self._checksummed = False
+        self._packets: Iterator[bytes] = iter(())
 
     def events(self, file: str, offset: int) -> Iterator[Event]:
         """The events from `offset` on, each checked. Raises NotThere, SourceUnavailable."""
@@ -48,14 +50,33 @@ class LogStream:
                 "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32',"
                 " @mariadb_slave_capability = 4",
             )
-            self._connection._execute_command(COMMAND.COM_BINLOG_DUMP, command)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage,reportArgumentType]
+            self._packets = self._connection.packets(COMMAND.COM_BINLOG_DUMP, command)
             while (data := self._packet()) is not None:
                 yield self._event(data)
 
     def _packet(self) -> bytes | None:
-        """The next event's bytes; None at the end of the log."""
+        """The next event's bytes, or the first of PAYLOAD's; None at the end of the log."""
+        first = next(self._packets)
+        if is_error(first):
+            self._refuse(first)
+        if is_last(first, 0, len(first)):
+            return None
+        data = first[1:]
+        if len(first) < LONG or header(data)[1] == PAYLOAD:
+            return data
+        return b"".join([data, *self._rest()])
+
+    def _rest(self) -> Iterator[bytes]:
+        """The packets of an event behind its first one, which was a long one."""
+        length = LONG
+        while length == LONG:
+            packet = next(self._packets)
+            length = len(packet)
+            yield packet
+
+    def _refuse(self, packet: bytes) -> None:
         try:
-            packet = self._connection._read_packet()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            pymysql.err.raise_mysql_exception(packet)
         except pymysql.err.MySQLError as error:
             code = error.args[0] if error.args else 0
             text = " ".join(str(error.args[-1] if error.args else error).split())
@@ -67,10 +88,12 @@ class LogStream:
                     "GRANT REPLICATION SLAVE ON *.* TO <user>;",
                 ) from error
             raise
-        return None if packet.is_eof_packet() else packet.get_all_data()[1:]
 
     def _event(self, data: bytes) -> Event:
         at, kind, server, size, end, flags = header(data)
+        if kind == PAYLOAD and len(data) == LONG - 1:
+            rest = self._checked(data, size, end)
+            return Event(kind, at, server, size, end, flags, data[HEADER:], zlib.crc32(data), rest)
         if len(data) != size:
             raise self._malformed(f"an event of {size} bytes came as {len(data)}")
         if kind == Kind.FORMAT:
@@ -84,6 +107,18 @@ class LogStream:
         return Event(
             kind, at, server, size, end, flags, body, zlib.crc32(data[: HEADER + len(body)])
         )
+
+    def _checked(self, first: bytes, size: int, end: int) -> Iterator[bytes]:
+        """What follows the first packet of an event; checked once all of it is here."""
+        tail = 4 if self._checksummed else 0
+        at, total, told = len(first), zlib.crc32(first[: size - tail]), first[size - tail :]
+        for packet in self._rest():
+            summed = max(size - tail - at, 0)
+            total, told = zlib.crc32(packet[:summed], total), told + packet[summed:]
+            at += len(packet)
+            yield packet
+        if at != size or (tail and total.to_bytes(4, "little") != told):
+            raise self._malformed(f"the checksum or size of the event that ends at {end} is wrong")
 
     def _malformed(self, what: str) -> SourceUnavailable:
         return SourceUnavailable(

@@ -7,20 +7,31 @@ in front; a transaction may come packed into one event; its kind is told by its 
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from io import RawIOBase
+from itertools import chain
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 
-from repl_pipelines.sources.mariadb.log.events import HEADER, Begin, Event, Kind, header, packed
+from repl_pipelines.sources.mariadb.log.drain import Broken
+from repl_pipelines.sources.mariadb.log.events import (
+    HEADER,
+    PAYLOAD,
+    Begin,
+    Event,
+    Kind,
+    header,
+    packed,
+)
 from repl_pipelines.sources.mysql.log.gtid import Gtid
 
 _ROWS = {30: Kind.WRITE, 31: Kind.UPDATE, 32: Kind.DELETE, 39: Kind.UPDATE_IN_PART}
-_PAYLOAD = 40
 _GTID, _TAGGED = 33, 42
 # What may be ignored, statements beside their rows, GTIDs at the head of a file, of a group its
 # context and views, heartbeat.
 _IGNORED = frozenset({28, 29, 35, 36, 37, 41})
-_END, _COMPRESSION, _SIZE = 0, 2, 3  # fields of a packed transaction
+_END, _LENGTH, _COMPRESSION = 0, 1, 2  # fields of a packed transaction
 _ZSTD = 0
 
 
@@ -32,7 +43,7 @@ def told(event: Event) -> Iterator[Event]:
         yield replace(event, kind=_ROWS[event.kind], body=body)
     elif event.kind in {_GTID, _TAGGED}:
         yield replace(event, kind=Kind.GTID, body=bytes([event.kind]) + event.body)
-    elif event.kind == _PAYLOAD:
+    elif event.kind == PAYLOAD:
         for inner in _unpacked(event):
             yield from told(inner)
     elif event.kind not in _IGNORED:
@@ -49,7 +60,7 @@ def begin(event: Event) -> Begin:
 
 
 def _unpacked(event: Event) -> Iterator[Event]:
-    """The events of a packed transaction, one after another."""
+    """The events of a packed transaction, one after another. Raises Broken."""
     body, at = event.body, 0
     fields: dict[int, int] = {}
     while True:
@@ -59,12 +70,40 @@ def _unpacked(event: Event) -> Iterator[Event]:
         length, at = packed(body, at)
         fields[kind], _ = packed(body, at)
         at += length
-    data = pa.BufferReader(body[at:])
+    pieces = chain([body[at:]], event.rest)
+    data = pa.PythonFile(_Pieces(pieces, fields[_LENGTH]), mode="r")
     stream = pa.CompressedInputStream(data, "zstd") if fields[_COMPRESSION] == _ZSTD else data
-    while head := stream.read(HEADER):
-        when, kind, server, size, _, flags = header(head)
-        inner = stream.read(size - HEADER)
-        yield replace(event, kind=kind, at=when, server=server, flags=flags, body=inner)
+    try:
+        while head := stream.read(HEADER):
+            when, kind, server, size, _, flags = header(head)
+            inner = stream.read(size - HEADER)
+            yield replace(
+                event, kind=kind, at=when, server=server, flags=flags, body=inner, rest=()
+            )
+    except (OSError, pa.ArrowInvalid, struct.error) as error:
+        raise Broken(f"a packed transaction cannot be unpacked: {error}") from error
+    for _ in pieces:  # to its checksum
+        pass
+
+
+class _Pieces(RawIOBase):
+    """Bytes that come in pieces as a file, up to so many."""
+
+    def __init__(self, pieces: Iterator[bytes], size: int) -> None:
+        self._pieces, self._left = pieces, size
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer, or less of it; 0 at the end."""
+        while self._left and not self._piece:
+            self._piece = memoryview(next(self._pieces))[: self._left]
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece, self._left = self._piece[count:], self._left - count
+        return count
 
 
 def _tagged(body: bytes) -> Gtid:
