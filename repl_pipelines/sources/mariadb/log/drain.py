@@ -4,7 +4,8 @@ A snapshot of MariaDB has an exact position. It is taken while commits are block
 so that every transaction has ended both in the log and in the engine, or in neither; the server
 itself says then which was the last (`@@gtid_binlog_pos`). So, unlike in PostgreSQL, position and
 visibility are one: the transactions up to the position are what the snapshot shows, no more and no
-fewer. A batch is what lies between two positions. (docs/exactness.md, "Mode `log` on MariaDB".)
+fewer. A batch is what lies between two positions. Of MySQL's snapshots the same is known by other
+means. (docs/exactness.md, "Mode `log` on MariaDB", "Mode `log` on MySQL".)
 """
 
 from collections.abc import Iterable, Mapping
