@@ -16,7 +16,7 @@ from repl_pipelines.model.table import TableName
 from repl_pipelines.sources.mariadb.connection import Address
 from repl_pipelines.sources.mariadb.log import rows as row_events
 from repl_pipelines.sources.mariadb.log.anchor import Anchor
-from repl_pipelines.sources.mariadb.log.events import Kind
+from repl_pipelines.sources.mariadb.log.events import Event, Kind
 from repl_pipelines.sources.mariadb.log.gtid import Gtid, GtidSet
 from repl_pipelines.sources.mariadb.log.statements import concerned, plain
 from repl_pipelines.sources.mariadb.log.stream import LogStream
@@ -330,6 +330,25 @@ def test_an_event_that_was_damaged_is_not_used(items: Binlog) -> None:
                 with pytest.raises(SourceUnavailable, match="checksum"):
                     stream._event(damaged)
             assert stream._event(data) == told[2 + number]
+
+
+def test_an_event_that_is_not_understood_is_noticed_wherever_it_is(
+    items: Binlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two transactions, too: MariaDB and MySQL tell there that something was lost."""
+    events = LogStream.events
+
+    def told(self: LogStream, file: str, offset: int) -> Iterator[Event]:
+        for event in events(self, file, offset):
+            if event.kind in {Kind.GTID, 33}:
+                yield replace(event, kind=26)
+            yield event
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogStream, "events", told)
+        assert "of type 26" in items.gaps("delete from items where id = 1")["items"]
+    items.copy()
+    items.follow("delete from items where id = 2")
 
 
 @MARIADB

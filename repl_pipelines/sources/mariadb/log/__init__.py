@@ -1,1 +1,1 @@
-"""Mode `log` on MariaDB: the binary log, read from one GTID position to that of a snapshot."""
+"""Mode `log` on MariaDB and MySQL: the binary log, from one GTID position to a snapshot's."""
