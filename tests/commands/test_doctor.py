@@ -8,7 +8,7 @@ import pytest
 
 from repl_pipelines.commands.exits import Exit
 from tests.commands.calls import call
-from tests.orchestration.conftest import YAML
+from tests.commands.conftest import YAML
 from tests.orchestration.project import Project
 
 ALL = YAML.replace("- countries", "- {name: countries, mode: log}")

@@ -11,7 +11,7 @@ from repl_pipelines.commands.exits import Exit
 from repl_pipelines.commands.project import declared
 from repl_pipelines.errors import ReplicationPaused
 from tests.commands.calls import call
-from tests.orchestration.conftest import YAML
+from tests.commands.conftest import YAML
 from tests.orchestration.project import Project
 
 SECOND = """

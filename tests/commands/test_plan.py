@@ -8,7 +8,7 @@ from typing import Any
 from repl_pipelines.commands.exits import Exit
 from repl_pipelines.lake.store import Store
 from tests.commands.calls import call
-from tests.orchestration.conftest import YAML
+from tests.commands.conftest import YAML
 from tests.orchestration.project import Project
 
 ALL = YAML.replace("- countries", "- {name: countries, mode: log}")

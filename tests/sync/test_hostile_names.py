@@ -6,9 +6,11 @@ every mode; what proofs, bisection and repairs say and do is held against the so
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -18,7 +20,10 @@ from psycopg.conninfo import make_conninfo
 
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_server import PostgresServer
+from repl_pipelines.lake.history import History
 from repl_pipelines.lake.lake import Lake
+from repl_pipelines.model.column import Policy
+from repl_pipelines.model.selection import Range
 from repl_pipelines.model.sql import literal, quote
 from repl_pipelines.model.table import Declaration, Mode, TableName, TimePartition
 from repl_pipelines.replicas.duckdb import DuckDBReplica
@@ -40,6 +45,7 @@ TABLES = {
     "select": Mode.FULL,
     "ü" * 31 + "x": Mode.PARTITION,  # 63 bytes
 }
+NUMBERED = "n'o\";%s{}"
 KEY, TIME, COLUMN = "k\"e'y;%s", "at\n{0}\\", "-- `c` 100% ''$$"
 VALUES = [
     END,
@@ -219,6 +225,48 @@ def test_names_and_values_are_never_sql(kind: str, request: pytest.FixtureReques
     assert not replication.prove().proven
     assert replication.repair([lost], limit=1.0).healed
     assert replication.prove().proven
+    numbered_rows_are_shared_out_and_erased(hostile)
     hostile.run("select id from victim")
     for trace in hostile.source.traces():
         hostile.source.erase(trace)
+
+
+def numbered_rows_are_shared_out_and_erased(hostile: Hostile) -> None:
+    """What only a key of numbers, a long value, a mask, or the end of a copy's life leads to."""
+    name, long = TableName(hostile.schema, NUMBERED), f"long{END}"
+    table = hostile.named(NUMBERED)
+    columns = f"{quote(KEY)} bigint primary key, {quote(COLUMN)} text, {quote(long)} text"
+    hostile.run(f"create table {table} ({columns})")
+    value = random.Random(7).randbytes(9000).hex()  # too long for the log to tell it again
+    for i in range(1, 9):
+        hostile.run(f"insert into {table} values ({i}, {literal(END)}, {literal(value)})")
+    hostile.run(f"analyze {'' if hostile.source.kind == 'postgres' else 'table '}{table}")
+    declared = Declaration(f"{name}", mode=Mode.LOG, policies={COLUMN: Policy.MASK})
+    replicas, period = (hostile.duck, hostile.post), timedelta(days=1)
+    replication = Replication(
+        SOURCE, hostile.source, hostile.lake, replicas, [declared], period=period
+    )
+    assert replication.sync().failed == {}
+    hostile.run(f"update {table} set {quote(COLUMN)} = 'new' where {quote(KEY)} in (3, 4)")
+    assert replication.sync().failed == {}
+    assert replication.sync(recopy={name: Range(KEY, "2", "7")}).failed == {}
+    assert replication.prove().proven
+    [found] = replication.tables()
+    with hostile.lake.session() as session:
+        query = History.read(hostile.lake, found).versions({KEY: "3"})
+        assert session.execute(query).fetchall()
+    hostile.run(f"delete from {table} where {quote(KEY)} = 4")
+    erased = replication.erase({str(name): [{KEY: "4"}]})
+    assert erased.done, erased
+    for replica in replicas:
+        assert table in replica.read_sql(found)
+        assert replica.traces()
+        replica.rename(f"{SOURCE}2")
+    replicas = (
+        DuckDBReplica(hostile.duck.name, hostile.duck.directory, f"{SOURCE}2"),
+        PostgresReplica(SOURCE, hostile.post.dsn, f"{SOURCE}2"),
+    )
+    for replica in replicas:
+        assert replica.sync_number() > 0
+        replica.remove()
+        assert replica.sync_number() == 0
