@@ -31,7 +31,8 @@ def no_certificates_are_loaded(tmp_path_factory: pytest.TempPathFactory) -> Iter
     none.touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(none))
-        patch.delenv("SSL_CERT_DIR", raising=False)
+        for name in ("SSL_CERT_DIR", "AWS_CA_BUNDLE"):
+            patch.delenv(name, raising=False)
         yield
 
 
