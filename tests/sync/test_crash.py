@@ -204,6 +204,7 @@ def test_killed_in_a_later_sync(shop: Bench) -> None:
     replication.sync()
     later = [p for p in POINTS if not p.startswith("replica.") and p != "sync.piece_kept"]
     turns: list[int] = []
+    old = published_rows(shop.lake, tables)
 
     def changed(turn: int) -> None:
         change(shop, turn)
@@ -213,14 +214,15 @@ def test_killed_in_a_later_sync(shop: Bench) -> None:
         changed(turn)
         if point == "sync.rolled_forward":
             kill_sync("sync.before_journal", shop, shop.lake)
-        old = published_rows(shop.lake, tables)
         new = source_rows(shop, tables)
         assert old != new
         kill_sync(point, shop, shop.lake)
-        assert published_rows(shop.lake, tables) == (new if point in PUBLISHED else old), point
+        old = new if point in PUBLISHED else old
+        assert published_rows(shop.lake, tables) == old, point
         if turn % 2:  # else the next kill meets what this one left
             changed(50 + turn)
-            settle(replication, source_rows(shop, tables), tables)
+            old = source_rows(shop, tables)
+            settle(replication, old, tables)
     settle(replication, source_rows(shop, tables), tables)
     report = replication.sync()
     assert {entry.action for entry in report.entries} == {Action.UNCHANGED}
