@@ -1,10 +1,14 @@
 """A broker for Celery: Redis, installed or unpacked from Debian's package."""
 
+import base64
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from redis import Redis
 
 from repl_pipelines.demo import debian
 from repl_pipelines.demo.processes import LOOPBACK, Process, listening
@@ -25,3 +29,11 @@ def redis(directory: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.stop()
+
+
+def time_out(port: int, step: str) -> None:
+    """Let a step's `visibility_timeout` be over: its message was given to a worker long ago."""
+    with Redis(LOOPBACK, port) as client:
+        for tag, message in client.hgetall("unacked").items():
+            if f'"{step}"'.encode() in base64.b64decode(json.loads(message)[0]["body"]):
+                client.zadd("unacked_index", {tag: 0})

@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
-import signal
+import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -46,7 +45,8 @@ class SmallPieces(PostgresSource):
 
     def source(self, name):
         dsn = f"host={{self.host}} port={{self.port}} dbname={{self.dbname}} user={{self.user}}"
-        return Engine(name, f"{{dsn}} password={{self.password}}", Protection(chunk=8 * 8192))
+        protection = Protection(chunk=2 * 8192, lock_timeout=900)  # tests hold them up by a lock
+        return Engine(name, f"{{dsn}} password={{self.password}}", protection)
 
 RESOURCES = {{
     "shop": SmallPieces({source}, password=dg.EnvVar("TEST_PASSWORD")),
@@ -64,11 +64,6 @@ mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
 BACKFILL = """
 mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
-"""
-
-LOADED = """
-{ workspaceOrError { ... on Workspace { locationEntries {
-    loadStatus updatedTimestamp locationOrLoadError { __typename } } } } }
 """
 
 
@@ -100,8 +95,8 @@ class Deployment:
         self.home = project / "var" / "serve" / "dagster"
         self.serve: Process | None = None
         secrets = {
-            "TEST_PASSWORD": conninfo_to_dict(source)["password"],
-            "TEST_REPLICA_PASSWORD": conninfo_to_dict(replica)["password"],
+            "TEST_PASSWORD": str(conninfo_to_dict(source)["password"]),
+            "TEST_REPLICA_PASSWORD": str(conninfo_to_dict(replica)["password"]),
             "TEST_SECRET_KEY": bucket.secret_key,
         }
         self.environment = {
@@ -115,7 +110,7 @@ class Deployment:
         patient = "poll_interval_seconds: 30"
         assert patient in settings.read_text()
         settings.write_text(settings.read_text().replace(patient, "poll_interval_seconds: 2"))
-        # Of no use yet: steps are done by the runs, until there are workers.
+        # Each run reads it as it begins: steps are done by the runs, until there are workers.
         self.executor = project / "executor.yaml"
         self.executor.write_text("executor: dagster.in_process_executor\nexecution: {config: {}}\n")
         [self.broker] = free_ports(1)  # Redis, once it is started
@@ -153,20 +148,14 @@ class Deployment:
     def url(self) -> str:
         return f"http://127.0.0.1:{(self.home / 'ports').read_text().split()[0]}"
 
-    def restart_code(self) -> None:
-        """Kill the code server, whose definitions are then loaded anew; wait until they are."""
-        before = self.child("dagster api grpc")
-        seen = self._server()
-        os.killpg(before, signal.SIGKILL)
-        while self._server() in {seen, ""}:
-            time.sleep(0.5)
-
-    def _server(self) -> str:
-        """The time of the webserver's last loading of the definitions; '' while it has none."""
-        [entry] = self._ask(LOADED)["workspaceOrError"]["locationEntries"]
-        loaded = entry["locationOrLoadError"] or {}
-        good = entry["loadStatus"] == "LOADED" and loaded["__typename"] == "RepositoryLocation"
-        return str(entry["updatedTimestamp"]) if good else ""
+    def prove(self) -> dict[str, Any]:
+        """What `repl-pipelines prove` says of the shop."""
+        command = [sys.executable, "-m", "repl_pipelines", "prove", "shop", "--json"]
+        told = subprocess.run(
+            command, env=self.environment, cwd=self.project, capture_output=True, check=False
+        )
+        assert told.stdout, told.stderr.decode()
+        return json.loads(told.stdout)
 
     def worker(self, name: str) -> Process:
         """A Celery worker that does one step at a time."""

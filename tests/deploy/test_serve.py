@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 import dagster as dg
@@ -13,7 +13,7 @@ import pytest
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.demo.processes import Process
 from repl_pipelines.demo.s3_server import S3Server
-from tests.deploy.broker import redis
+from tests.deploy.broker import redis, time_out
 from tests.deploy.place import Deployment, processes
 from tests.orchestration.conftest import SCHEMA
 from tests.servers import fresh_bucket, fresh_database
@@ -114,13 +114,9 @@ def test_a_killed_code_server_is_started_again_and_its_run_redone_where_it_lacks
 
 @pytest.fixture
 def workers(served: Deployment) -> Iterator[list[Process]]:
-    """Two workers on a broker, to which all steps go from now on."""
+    """Two workers on a broker, to which the steps of all runs go from now on."""
     with redis(served.project, served.broker):
-        told = (served.project / "deploy" / "celery.yaml").read_text()
-        patient = "visibility_timeout: 14400"
-        assert patient in told  # longer than a step here need not be half a day
-        served.executor.write_text(told.replace(patient, "visibility_timeout: 60"))
-        served.restart_code()
+        served.executor.write_text((served.project / "deploy" / "celery.yaml").read_text())
         started = [served.worker(f"worker{i}") for i in range(2)]
         try:
             yield started
@@ -136,68 +132,69 @@ def steps(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[str]]:
         event = entry.dagster_event
         told = event.engine_event_data.metadata if event else {}
         if "Celery worker" in told and event.step_key:
-            taken.setdefault(event.step_key, []).append(str(told["Celery worker"].value))
+            name = str(told["Celery worker"].value).partition("@")[0]
+            taken.setdefault(event.step_key, []).append(name)
     return taken
 
 
-def killed_at_work(worker: Process, instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """Kill a worker in the middle of a piece, which is returned; none: it was at no piece."""
-
-    def pieces() -> list[str]:
-        ended = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
-        done = {entry.step_key for entry in ended}
-        taken = steps(instance, run_id).items()
-        mine = [k for k, names in taken if any(n.startswith("worker0@") for n in names)]
-        return [key for key in mine if key.startswith("shop_piece[") and key not in done]
-
-    if pieces():
-        os.killpg(worker.pid, signal.SIGSTOP)
-        if found := pieces():
-            worker.kill()
-            return found
-        os.killpg(worker.pid, signal.SIGCONT)
-    return []
+def done(instance: dg.DagsterInstance, run_id: str) -> set[str | None]:
+    """Steps that have ended well."""
+    ended = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
+    return {entry.step_key for entry in ended}
 
 
-def test_a_first_copy_and_a_backfill_spread_over_workers_of_which_one_is_killed(
+def both_at_work(instance: dg.DagsterInstance, runs: Collection[str]) -> dict[str, str]:
+    """The step of these runs that each of the two workers is at; nothing while one has none."""
+    at_work = {
+        names[-1]: key
+        for run in runs
+        for key, names in steps(instance, run).items()
+        if key not in done(instance, run)
+    }
+    return at_work if len(at_work) == 2 else {}
+
+
+def test_a_backfill_and_a_first_copy_spread_over_workers_of_which_one_is_killed(
     served: Deployment,
     instance: dg.DagsterInstance,
     databases: tuple[str, str],
     workers: list[Process],
 ) -> None:
     source, replica = databases
+    keys = [f"{layer}/shop/events" for layer in ("lake", "duckdb", "postgres")]
+    with psycopg.connect(source) as connection:  # nobody comes to an end before the other begins
+        connection.execute("lock table events in access exclusive mode")
+        connection.execute("delete from events where id in (1, 2)")  # of these days
+        backfill = served.backfill(keys, ["2026-11-02", "2026-11-03"])
+        ours = dg.RunsFilter(tags={"dagster/backfill": backfill})
+        wait(lambda: both_at_work(instance, [r.run_id for r in instance.get_runs(ours)]))
+    runs = [run.run_id for run in instance.get_runs(ours)]
+    assert {ended(instance, run).status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+    # A partition is a step of its own.
+    assert sorted(n for r in runs for [n] in steps(instance, r).values()) == ["worker0", "worker1"]
+
     with psycopg.connect(source) as connection:
         connection.execute("alter table orders add column more text")  # so it is copied anew
         connection.execute(
-            "insert into orders select i, repeat('x', 200) from generate_series(100, 8000) i"
+            "insert into orders select i, repeat('x', 200) from generate_series(100, 1500) i"
         )
     load = served.launch("shop_load")
-
-    [killed] = wait(lambda: killed_at_work(workers[0], instance, load))
-    with psycopg.connect(source) as connection:  # pieces of before and after are one copy
-        connection.execute("update orders set note = 'moved', id = -id where id in (7, 3000)")
+    wait(lambda: "shop_pieces" in done(instance, load))
+    with psycopg.connect(source) as connection:
+        connection.execute("lock table orders in access exclusive mode")
+        killed = wait(lambda: both_at_work(instance, [load]))["worker0"]
+        workers[0].kill()
+        # Pieces of before and after are one copy.
+        connection.execute("update orders set note = 'moved', id = -id where id in (7, 1300)")
+    time_out(served.broker, killed)
     assert ended(instance, load).status is dg.DagsterRunStatus.SUCCESS
     taken = steps(instance, load)
-    pieces = {key: names for key, names in taken.items() if key.startswith("shop_piece[")}
-    assert len(pieces) > 3
-    assert {name.split("@")[0] for names in pieces.values() for name in names} == {
-        "worker0",
-        "worker1",
-    }
-    assert len(taken[killed]) > 1  # another has done it
+    assert sum(key.startswith("shop_piece[") for key in taken) > 3
+    assert taken[killed] == ["worker0", "worker1"]
     assert rows(replica) == rows(source)
-
-    with psycopg.connect(source) as connection:
-        connection.execute("delete from events where id in (1, 2)")  # of these days
-    keys = [f"{layer}/shop/events" for layer in ("lake", "duckdb", "postgres")]
-    tags = {"dagster/backfill": served.backfill(keys, ["2026-11-02", "2026-11-03"])}
-    wait(lambda: len(instance.get_runs(dg.RunsFilter(tags=tags))) == 2)
-    for run in instance.get_runs(dg.RunsFilter(tags=tags)):
-        assert ended(instance, run.run_id).status is dg.DagsterRunStatus.SUCCESS
-        [names] = steps(instance, run.run_id).values()  # a partition is a step of its own
-        assert {name.split("@")[0] for name in names} == {"worker1"}
-    proof = served.launch("shop_validate")
-    assert ended(instance, proof).status is dg.DagsterRunStatus.SUCCESS
+    proven = served.prove()
+    assert proven["proven"], proven
+    assert len(proven["proofs"]) > 6
 
 
 def test_nothing_is_left_when_it_is_told_to_end(served: Deployment) -> None:

@@ -317,6 +317,7 @@ def test_a_replication_gets_another_name(world: World) -> None:
     ]
     cut_off_everywhere(lambda: rename(old, new, world.source, own, REASON, remove_old=True))
     assert world.slots() == []
+    assert world.bench.sql("select pubname from pg_publication") == []
     assert world.past(new) == past
     world.bench.lake = new
     store = world.at(new)
