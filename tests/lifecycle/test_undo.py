@@ -264,6 +264,7 @@ def test_a_lake_moves_and_everything_goes_on(world: World) -> None:
     assert cut_off_everywhere(lambda: move(old, new, REASON, remove_old=False)) >= 4
     assert new.journal.last() == head
     assert new.journal.paused() is None
+    assert "_moving.json" not in {key.rpartition("/")[2] for key in new.store.keys(new.folder)}
     with pytest.raises(ReplicationPaused, match=r"moved to s3://.*/elsewhere/deep/shop"):
         world.replication.sync()
     with pytest.raises(ReplicationPaused, match="moved"):
