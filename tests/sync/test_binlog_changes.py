@@ -51,11 +51,13 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
         """update parts set doc = '{"b": 2.50, "a": [1]}' where id = 902""",
     )
     assert entries["orders"].changed == 2 + 2 * 12
-    # The foreign key deletes parts, and the log does not say so.
+    # The foreign key deletes parts, and MariaDB's log does not say so.
     entries = shop.sync("delete from orders where id in (1, 2)")
+    silent = shop.address.dialect.kind == "mariadb"
     assert shop.gaps["orders"] == ""
-    assert "foreign key" in shop.gaps["parts"]
-    assert (entries["parts"].reconciled, entries["parts"].action) == (2, Action.CHANGES)
+    assert ("foreign key" in shop.gaps["parts"]) == silent
+    found = (entries["parts"].reconciled, entries["parts"].changed, entries["parts"].action)
+    assert found == (2 * silent, 2, Action.CHANGES)
     # One statement in another format: only what differs is moved.
     entries = shop.sync(
         "set binlog_format = statement", "update orders set total = 0 where id < 10"

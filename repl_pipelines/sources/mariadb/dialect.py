@@ -61,6 +61,10 @@ class Dialect(Protocol):
         """The databases that alone are in the log, and those that are not, with commas."""
         ...
 
+    def tells_cascades(self, connection: Connection) -> bool:
+        """Whether its log has the rows that foreign keys change, from now on."""
+        ...
+
     def gtids(self, text: str) -> Gtids:
         """A position's transactions. Raises ValueError."""
         ...

@@ -94,6 +94,10 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
         [(_, _, done, ignored, *_)] = rows(connection, "show master status")
         return str(done), str(ignored)
 
+    def tells_cascades(self, connection: Connection) -> bool:  # noqa: ARG002
+        """See `dialect.Dialect`: InnoDB changes them below the log."""
+        return False
+
     def gtids(self, text: str) -> Gtids:
         """See `dialect.Dialect`."""
         return GtidSet.parse(text)

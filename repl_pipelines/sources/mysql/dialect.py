@@ -103,6 +103,11 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
         instant.log_end(connection, source)
         return "", ""
 
+    def tells_cascades(self, connection: Connection) -> bool:
+        """See `sources.mariadb.dialect.Dialect`: by default since 9.6, which has the setting."""
+        found = rows(connection, "show variables like 'innodb_native_foreign_keys'")
+        return [str(value) for _, value in found] == ["OFF"]
+
     def gtids(self, text: str) -> Gtids:
         """See `sources.mariadb.dialect.Dialect`."""
         return GtidSet.parse(text)

@@ -22,8 +22,9 @@ def surveyed(connection: Connection, source: str, tables: Sequence[Table]) -> Su
         return Survey((), {})
     unfit = problems(connection, source, tables, read_as(connection, tables))
     silent: dict[TableName, TableName] = {}
-    for parent, found in reaches(connection, [table.name for table in tables]).items():
-        silent |= {child: parent for reach in found for child in reach.children}
+    if not connection.dialect.tells_cascades(connection):
+        for parent, found in reaches(connection, [table.name for table in tables]).items():
+            silent |= {child: parent for reach in found for child in reach.children}
     fit = (table for table in tables if table.name not in unfit)
     return Survey(tuple(_noted(table, silent.get(table.name)) for table in fit), unfit)
 

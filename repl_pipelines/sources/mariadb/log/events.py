@@ -137,20 +137,30 @@ ROWS = {
 }
 
 
+# Of the flags of rows, from MySQL 9.6 on: what foreign keys change is told as well. MariaDB has no
+# such flag.
+_CASCADES_TOLD = 16
 _COMPRESSED = {Kind.WRITE_COMPRESSED, Kind.UPDATE_COMPRESSED, Kind.DELETE_COMPRESSED}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one event. kind: WRITE, UPDATE or DELETE; full: every column is in every image."""
+    """Rows of one event.
+
+    kind:     WRITE, UPDATE or DELETE
+    full:     every column is in every image
+    cascades: rows that foreign keys changed with these have events of their own
+    """
 
     kind: Kind
     full: bool
+    cascades: bool
     data: bytes
 
     @classmethod
     def parse(cls, kind: Kind, body: bytes) -> "Rows":
         """From the body of an event of one of `ROWS`."""
+        (flags,) = struct.unpack_from("<H", body, 6)
         count, at = packed(body, 8)
         size = (count + 7) // 8
         images = 2 if ROWS[kind] is Kind.UPDATE else 1
@@ -162,7 +172,7 @@ class Rows:
         data = body[at:]
         if kind in _COMPRESSED:
             data = uncompressed(data)
-        return cls(ROWS[kind], full, data)
+        return cls(ROWS[kind], full, bool(flags & _CASCADES_TOLD), data)
 
 
 def uncompressed(data: bytes) -> bytes:

@@ -85,7 +85,7 @@ class RowEvents:
     def _reach(
         self, name: TableName, description: bytes, rows: Rows, transaction: Transaction
     ) -> None:
-        if rows.kind is Kind.WRITE:
+        if rows.kind is Kind.WRITE or rows.cascades:
             return
         for reach in self.reaches.get(name, ()):
             if rows.kind is Kind.DELETE:
