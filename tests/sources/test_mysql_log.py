@@ -42,6 +42,7 @@ def test_a_position_is_a_set() -> None:
     assert not here.holds(Gtid(f"{OTHER}:tag", 3))
     assert here.includes(GtidSet.parse(f"{ONE}:2-4:7"))
     assert not here.includes(GtidSet.parse(f"{ONE}:4-6"))
+    assert not here.includes(GtidSet.parse(f"{ONE}:2-4:8"))
     assert not here.includes(GtidSet.parse(f"{ONE}:other:1"))
     assert here.with_next(Gtid(ONE, 6)) == GtidSet.parse(f"{ONE}:1-7:tag:1-2,{OTHER}:3")
     assert GtidSet.parse("") == GtidSet()
