@@ -38,13 +38,10 @@ RESOURCES["hook"] = WebhookAlerts(url=dg.EnvVar("HOOK"))
 
 
 @dataclass(frozen=True)
-class Stack:
-    """url: of the UI; copy: the address of the PostgreSQL replica; told: what alerts arrived."""
+class Served:
+    """url: of the UI."""
 
     url: str
-    shop: Shop
-    copy: str
-    told: Web
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """What the webserver's GraphQL answers."""
@@ -66,6 +63,15 @@ class Stack:
                 id=schedule["scheduleState"]["id"],
             )
             assert stopped["stopRunningSchedule"]["__typename"] == "ScheduleStateResult", stopped
+
+
+@dataclass(frozen=True)
+class Stack(Served):
+    """copy: the address of the PostgreSQL replica; told: what alerts arrived."""
+
+    shop: Shop
+    copy: str
+    told: Web
 
     def assets_of(self, run: str) -> set[str]:
         """What a run was to materialize."""

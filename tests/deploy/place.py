@@ -168,15 +168,7 @@ class Deployment:
 
     def storage(self) -> dict[str, str]:
         """Where the instance's storage is, as deploy/dagster.yaml reads it."""
-        kept = self.home.parent / "postgres"
-        return {
-            "DAGSTER_HOME": str(self.home),
-            "DAGSTER_PG_HOST": LOOPBACK,
-            "DAGSTER_PG_PORT": (kept / "port").read_text().strip(),
-            "DAGSTER_PG_USERNAME": "postgres",
-            "DAGSTER_PG_PASSWORD": (kept / "superuser.password").read_text(),
-            "DAGSTER_PG_DB": "dagster",
-        }
+        return storage(self.home)
 
     def child(self, words: str) -> int:
         """The number of the supervisor's process whose command has these words."""
@@ -209,6 +201,19 @@ class Deployment:
             answer = json.load(reply)
         assert "errors" not in answer, answer
         return answer["data"]
+
+
+def storage(home: Path) -> dict[str, str]:
+    """The storage of an instance that `make serve` has made, as deploy/dagster.yaml reads it."""
+    kept = home.parent / "postgres"
+    return {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_PG_HOST": LOOPBACK,
+        "DAGSTER_PG_PORT": (kept / "port").read_text().strip(),
+        "DAGSTER_PG_USERNAME": "postgres",
+        "DAGSTER_PG_PASSWORD": (kept / "superuser.password").read_text(),
+        "DAGSTER_PG_DB": "dagster",
+    }
 
 
 def _address(dsn: str) -> dict[str, Any]:

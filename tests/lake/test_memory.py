@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-
 import pytest
 
 from repl_pipelines.lake import lake as lakes
 from repl_pipelines.lake.lake import Lake
+from tests.heap import in_use
 from tests.lake.copies import store
 from tests.lake.test_journal import A, entry
 from tests.servers import Bucket
@@ -17,28 +15,7 @@ READS = 300
 SLACK = 200_000  # bytes; without a new DuckDB now and then it is a kilobyte or two a read
 
 
-class _Heap(ctypes.Structure):
-    """What glibc's mallinfo2 tells, in its order."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
-
-
-def in_use() -> int:
-    """Bytes that this process has taken from malloc and not given back."""
-    gc.collect()
-    tell = ctypes.CDLL(None).mallinfo2
-    tell.restype = _Heap
-    told = tell()
-    return told.uordblks + told.hblkhd
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc from 2.33 on tells")
+@pytest.mark.skipif(not in_use(), reason="only glibc from 2.33 on tells")
 def test_reads_of_the_lake_leave_nothing_in_memory(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """`make soak MINUTES=60 SEED=1`: a live shop, replicated while everything goes wrong at once.
 
-Two processes sync, backfill, prove and repair the same replication. One of them is killed now and
-then, the other lives to the end; sessions of both are cut, the store fails and is slow, and the
-PostgreSQL replica is changed by hand. At the end all is proven equal, memory is flat, and nothing
-is left behind. The seed says what goes wrong and in which order; a machine's pace says when.
+Two processes sync, backfill, prove and repair the same replication, and so does a Dagster as it is
+deployed, whose schedule ticks every minute. One of the two is killed now and then, the other lives
+to the end; runs of the schedule, the daemon and the code server are killed; sessions are cut, the
+store fails and is slow, and the PostgreSQL replica is changed by hand. At the end all is proven
+equal, the schedule works, no run is left without an end, memory is flat, and nothing is left
+behind. The seed says what goes wrong and in which order; a machine's pace says when.
 """
 
 from __future__ import annotations

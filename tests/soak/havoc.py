@@ -13,6 +13,7 @@ import psycopg
 
 from repl_pipelines.demo.processes import Process
 from tests.faults import Fault, FaultProxy, answer_lost, dropped, error, slow
+from tests.soak.scheduled import Scheduled
 
 OUTAGE = 3.0  # seconds for which the store answers nobody
 FOR_EVER = 10**9
@@ -32,6 +33,7 @@ class Havoc:
     copy: str
     victim: Process
     start: Callable[[], Process]
+    scheduled: Scheduled
     done: Counter[str] = field(default_factory=Counter)
     damaged: set[str] = field(default_factory=set)
 
@@ -43,17 +45,22 @@ class Havoc:
             self.break_store: 6,
             self.outage: 1,
             self.damage: 2,
+            self.kill_run: 3,
         }
         [act] = self.dice.choices(list(acts), list(acts.values()))
-        self.done[act.__name__] += 1
-        act()
-        return act.__name__
+        what = act() or act.__name__
+        self.done[what] += 1
+        return what
 
     def kill(self) -> None:
         """A process of ours dies at any instruction of its work, and another takes its place."""
         if '"act"' in self.victim.log_text():  # on a busy machine it may not have begun yet
             self.victim.kill()
             self.victim = self.start()
+
+    def kill_run(self) -> str:
+        """A run of the schedule dies, or Dagster's daemon, or its code server with its runs."""
+        return f"kill {self.scheduled.kill(self.dice) or 'nothing'}"
 
     def cut(self) -> None:
         """The database ends one of our sessions."""

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tests.servers import fresh_bucket, fresh_database, postgres_server, s3_serv
 from tests.soak.havoc import Havoc
 from tests.soak.leaks import grown, left
 from tests.soak.place import Place
+from tests.soak.scheduled import Scheduled
 
 ROOT = Path(__file__).parents[2]
 SCALE = 0.05  # of the demo's shop: some twenty thousand rows
@@ -67,13 +68,22 @@ class Soak:
         self.file = self.place.save()
         self.place.scratch.mkdir()
         self.logs: list[Path] = []
+        self.scheduled = Scheduled(self.place, self._process, PATIENCE)
+        stack.callback(self.scheduled.remove)
 
     def run(self, seconds: float) -> list[str]:
         """What was wrong, each as a line; nothing is what it should be."""
+        self.scheduled.wait_known()
         writer = self._process("writer", "repl_pipelines.demo.writer", "--rate", str(RATE))
         steady, victim = self._worker(), self._worker()
         havoc = Havoc(
-            self.dice, self.proxy, (self.owner, self.copy), self.copy, victim, self._worker
+            self.dice,
+            self.proxy,
+            (self.owner, self.copy),
+            self.copy,
+            victim,
+            self._worker,
+            self.scheduled,
         )
         end = time.monotonic() + seconds
         while time.monotonic() < end and steady.running():
@@ -81,8 +91,10 @@ class Soak:
             time.sleep(self.dice.uniform(0.5, 5))
         self.proxy.heal()
         wrong = [] if steady.running() else [f"a worker ended by itself:\n{steady.log_text()}"]
-        for process in (writer, steady, havoc.victim):
+        for process in (steady, havoc.victim):
             process.stop()
+        wrong += self.scheduled.settle()
+        writer.stop()
         finish = self._worker("--finish")
         finish.wait(PATIENCE)
         self.console.print(", ".join(f"{count} {name}" for name, count in havoc.done.items()))
@@ -93,6 +105,7 @@ class Soak:
         lives = [self._told(log) for log in self.logs]
         acts = Counter(told["act"] for life in lives for told in life)
         passing = Counter(e.partition(":")[0] for life in lives for t in life for e in t["passing"])
+        self.console.print(f"runs: {self.scheduled.told}")
         for name, counts in (("acts", acts), ("passing errors", passing)):
             self.console.print(f"{name}: {', '.join(f'{n} {what}' for what, n in counts.items())}")
         for told in (told for life in lives for told in life):
@@ -130,12 +143,16 @@ class Soak:
         self.logs.append(Path(self.place.directory) / f"{name}.log")
         return self._process(name, "tests.soak.worker", str(self.file), seed, *arguments)
 
-    def _process(self, name: str, module: str, *arguments: str) -> Process:
+    def _process(
+        self, name: str, module: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> Process:
         env = os.environ | {
             "TMPDIR": str(self.place.scratch),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
+            "MALLOC_ARENA_MAX": "2",  # as in deploy/environment.example
             ADDRESS: self.shop.writer,
+            **(env or {}),
         }
         command = [sys.executable, "-m", module, *arguments]
         log = Path(self.place.directory) / f"{name}.log"

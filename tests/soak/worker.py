@@ -23,6 +23,7 @@ from repl_pipelines.errors import ReplicationError, TransientError
 from repl_pipelines.model.table import TableName
 from repl_pipelines.sync.engine import Replication
 from repl_pipelines.sync.prove import Verdict
+from tests.heap import in_use
 from tests.soak.place import Place
 
 EVENTS = TableName("public", "events")
@@ -60,6 +61,7 @@ class Worker:
             "wrong": [_line(e) for e in errors if not isinstance(e, TransientError)],
             "different": self.different,
             "memory": psutil.Process().memory_info().rss,
+            "heap": in_use(),
             "at": datetime.now(UTC).isoformat(),
         }
 
