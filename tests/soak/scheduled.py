@@ -26,7 +26,7 @@ from tests.deploy.place import processes, storage
 from tests.soak.place import Place
 
 ROOT = Path(__file__).parents[2]
-REST = 30.0  # seconds between two kills: a code server needs some to load its code
+REST = 60.0  # seconds between two kills: what is started again must load its code first
 # The words that tell its processes: the code server's, a run's, the daemon's.
 CODE, RUN, DAEMON = "dagster api grpc", "api execute_run", "dagster-daemon"
 PATIENT = {  # as deployed, and how it is here
