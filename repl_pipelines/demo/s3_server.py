@@ -34,6 +34,8 @@ REGION = "us-east-1"
 # from the free disk space and can run out with many buckets.
 VOLUMES = 2_000
 START_ATTEMPTS = 5
+# What it says when it finds a port taken: before its parts are started, and by one of them.
+TAKEN = ("Port allocation failed", "address already in use")
 # Keys for SSE-KMS, made as they are asked for, and lost with the server.
 KMS = {
     "default_provider": "local",
@@ -98,7 +100,7 @@ class S3Server:
                 self._launch(timeout)
             except ProcessFailed as failure:
                 # Somebody may have taken a port between our look and the server's.
-                if "address already in use" not in str(failure) or not attempts_left:
+                if not attempts_left or not any(words in str(failure) for words in TAKEN):
                     raise
             else:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,8 @@ from repl_pipelines.demo import debian, mariadb_binaries
 from repl_pipelines.demo.mariadb_server import MariadbServer
 from repl_pipelines.demo.postgres_binaries import available_versions, reachable
 from repl_pipelines.demo.postgres_server import PostgresServer
-from repl_pipelines.demo.processes import Process, ProcessFailed, listening
-from repl_pipelines.demo.s3_server import S3Server
+from repl_pipelines.demo.processes import LOOPBACK, Process, ProcessFailed, listening
+from repl_pipelines.demo.s3_server import PARTS, S3Server
 from repl_pipelines.sources.mariadb.connection import Protection, connect, rows
 from tests.servers import Bucket, mariadb_server, postgres_server, s3_server
 
@@ -50,23 +51,26 @@ def home() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.parametrize("part", ["s3", "filer"])
 def test_s3_starts_again_where_a_port_was_taken_meanwhile(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """A moment that cannot be made: the words are those of a server that met it."""
-    launch, tries = S3Server._launch, list[int]()
+    """Only those of its parts: one for gRPC it replaces by itself."""
+    choose, tries = S3Server._choose_ports, list[str]()
+    with socket.create_server((LOOPBACK, 0)) as somebody:
 
-    def overtaken(server: S3Server, timeout: float) -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise ProcessFailed("failed to listen on grpc port 1: bind: address already in use")
-        launch(server, timeout)
+        def overtaken(server: S3Server) -> list[int]:
+            ports = choose(server)
+            tries.append(part)
+            if len(tries) == 1:
+                ports[PARTS.index(part)] = somebody.getsockname()[1]
+            return ports
 
-    monkeypatch.setattr(S3Server, "_launch", overtaken)
-    with S3Server(home / "s3") as server:
-        server.create_bucket("bucket")
+        monkeypatch.setattr(S3Server, "_choose_ports", overtaken)
+        with S3Server(home / "s3") as server:
+            server.create_bucket("bucket")
+        server.remove()
     assert len(tries) == 2
-    server.remove()
 
 
 @pytest.mark.parametrize("version", ["15", "17", "18"])

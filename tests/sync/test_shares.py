@@ -98,7 +98,8 @@ def test_shares_come_round_and_find_what_is_in_them(shop: Shop) -> None:
     for proof in first.values():
         assert proof.proven
         assert proof.cover
-        assert 0.28 < proof.cover.share < 0.7
+        # Chunks double as long as they are quick: what is wanted is met, and not by everything.
+        assert 0.28 < proof.cover.share < 0.9
     assert first["t", "pg"].source.rows == first["t", "pg"].figure.rows < 3000
     [[lower, upper]] = shop.records(T)[-1]["proofs"][0]["cover"]["ranges"]
     assert lower == ""
