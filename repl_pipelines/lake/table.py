@@ -117,12 +117,13 @@ class LakeTable:
     def _addresses(self, files: Iterable[LakeFile], layer: str) -> list[str]:
         return [f"{self.uri}/{file.path}" for file in files if file.layer == layer]
 
-    def changes_sql(self, table: Table, files: Sequence[str]) -> str:
+    def changes_sql(self, table: Table, files: Sequence[str], condition: str = "true") -> str:
         """SELECT of the table's columns and `_rp_op`: the newest change per key in change files.
 
-        files: table-relative paths, as in `Entry.files`
+        files: table-relative paths, as in `Entry.files`; condition: on the key alone
         """
         rows = current.whole_rows(table, [f"{self.uri}/{path}" for path in files])
+        rows = f"SELECT * FROM ({rows}) WHERE {condition}"
         columns = current.output(table)
         return f"SELECT {columns}, _rp_op FROM ({current.latest_sql(table, rows)})"
 

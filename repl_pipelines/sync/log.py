@@ -1,5 +1,6 @@
 """Mode log: what the source's log tells since the copy's snapshot, up to this one."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,13 +10,14 @@ from repl_pipelines.model.entry import COARSE, COMPARED, Entry
 from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.selection import Keys
 from repl_pipelines.model.sql import literal
+from repl_pipelines.model.table import Table
 from repl_pipelines.proof.lake_figures import lake_figures
 from repl_pipelines.sources.contract import Changes
 from repl_pipelines.sync.changes import Batch, publish, reconcile
 from repl_pipelines.sync.complete import KEYS, complete, key_texts, survivors
 from repl_pipelines.sync.work import Work
 
-PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, as large a share
+PROVEN = 50_000  # changed keys that a sync looks up in the source; of more, about as many
 
 
 def sync_log(work: Work, changes: Changes, *, measure: bool) -> list[Entry]:
@@ -58,17 +60,17 @@ def _merged(work: Work, changes: Changes) -> Sequence[Path]:
 def _prove_changed(work: Work, batch: Batch) -> None:
     """Hold the changed rows, read back from the lake, against the same keys in the source.
 
-    Deleted keys are asked for, too: the source must not have them.
+    Deleted keys are asked for, too: the source must not have them. No row is held for it: rows may
+    be wide, and their keys many, so these are chosen before any row is looked for.
     """
-    rows = work.lake.changes_sql(work.table, [file.path for file in batch.files])
-    share = f"USING SAMPLE {PROVEN} ROWS" if batch.changed > PROVEN else ""
-    work.session.execute(f"CREATE OR REPLACE TEMP TABLE changed AS SELECT * FROM ({rows}) {share}")
+    paths = [file.path for file in batch.files]
+    rows = work.lake.changes_sql(work.table, paths, _share(work.table, batch.changed))
     copy = lake_figures(
-        work.session, work.table, "SELECT * FROM changed WHERE _rp_op <> 'd'", buckets=COARSE
+        work.session, work.table, f"SELECT * FROM ({rows}) WHERE _rp_op <> 'd'", buckets=COARSE
     )
     keys = [
         tuple(map(str, row))
-        for row in work.session.execute(f"SELECT {key_texts(work)} FROM changed").fetchall()
+        for row in work.session.execute(f"SELECT {key_texts(work)} FROM ({rows})").fetchall()
     ]
     source = Figures.gather(
         (group, figure.rows, figure.sum1, figure.sum2)
@@ -78,3 +80,9 @@ def _prove_changed(work: Work, batch: Batch) -> None:
         ).groups.items()
     )
     work.prove(source, copy, "what was written")
+
+
+def _share(table: Table, changed: int) -> str:
+    """A condition on keys that leaves about `PROVEN` of so many; other ones each time."""
+    parts = -(-changed // PROVEN)
+    return f"hash({column_list(table.key)}, {secrets.randbits(32)}) % {parts} = 0"

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from repl_pipelines.errors import HistoryGap
+from repl_pipelines.errors import HistoryGap, NotProven
 from repl_pipelines.lake.history import History
 from repl_pipelines.model.entry import Action
+from repl_pipelines.model.figures import Figures
 from repl_pipelines.model.position import Position
+from repl_pipelines.model.selection import Keys, Selection
+from repl_pipelines.model.table import Table
+from repl_pipelines.sources.contract import Changes
 from repl_pipelines.sources.mariadb.connection import Address
+from repl_pipelines.sources.mariadb.snapshot import MariadbSnapshot
+from repl_pipelines.sync import log as sync_log
 from repl_pipelines.sync.forecast import Move, forecast
+from repl_pipelines.sync.work import Work
 from tests.servers import Bucket
 from tests.sync.marias import Maria, following
 
@@ -66,6 +75,40 @@ def test_copies_follow_the_log_and_heal_by_difference(shop: Maria) -> None:
     assert (entries["orders"].reconciled, entries["parts"].action) == (7, Action.UNCHANGED)
     shop.streamed("set binlog_format = row", "update orders set total = 1 where id < 10")
     assert base_files(shop, "orders") == base
+
+
+def test_of_a_large_batch_some_keys_are_proven_others_each_time(
+    family_database: Address, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[int]] = []
+    figures = MariadbSnapshot.figures
+
+    def spy(self: MariadbSnapshot, table: Table, selection: Selection, **options: Any) -> Figures:
+        if isinstance(selection, Keys):
+            asked.append({int(key) for (key,) in selection.keys})
+        return figures(self, table, selection, **options)
+
+    def damaged(work: Work, changes: Changes) -> list[Path]:
+        told = ", ".join(f"'{part}'" for part in changes.parts)
+        target = work.directory / "damaged.parquet"
+        work.session.execute(
+            f"COPY (SELECT * REPLACE (2 AS n) FROM read_parquet([{told}])) TO '{target}'"
+        )
+        return [target]
+
+    with following(family_database, bucket, "create table t (id int primary key, n int)") as shop:
+        monkeypatch.setattr(MariadbSnapshot, "figures", spy)
+        monkeypatch.setattr(sync_log, "PROVEN", 50)
+        shop.streamed("insert into t select seq, 1 from seq_1_to_2000")
+        shop.streamed("update t set n = 7 where id > 100", "delete from t where id <= 100")
+        one, other = asked
+        assert all(10 < len(keys) < 200 for keys in asked)
+        assert one != other
+        shop.streamed("update t set n = 8 where id between 301 and 350")
+        assert asked[-1] == set(range(301, 351))
+        monkeypatch.setattr(sync_log, "_merged", damaged)
+        _, failed = shop.attempt("update t set n = 9")
+        assert isinstance(failed["t"], NotProven)
 
 
 def test_the_history_knows_each_sync_and_each_transaction(shop: Maria) -> None:

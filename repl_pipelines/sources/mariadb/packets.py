@@ -83,7 +83,7 @@ def columns(data: bytes, starts: Sequence[int], width: int) -> list[Any]:
     raw = np.frombuffer(data, np.uint8)
     found: list[Any] = []
     for size, null, first in _sizes(raw, place, width):
-        found.append(_column(data, first, size, null))
+        found.append(picked(raw, first, size, null))
         place = first + size
     if not np.array_equal(place, ends):
         raise pymysql.err.OperationalError(
@@ -111,10 +111,16 @@ def _sizes(
         place = place + size
 
 
-def _column(data: bytes, first: Places, size: Places, null: npt.NDArray[np.bool_]) -> Any:
-    """Copied together by Arrow, out of an array in which what lies between is a value, too."""
+def picked(
+    raw: npt.NDArray[np.uint8], first: Places, size: Places, null: npt.NDArray[np.bool_]
+) -> Any:
+    """An Arrow array of the bytes that begin at `first`, which grows; a null one has no size.
+
+    Copied together by Arrow, out of an array in which what lies between is a value, too: NumPy
+    would need a number of eight bytes for each byte.
+    """
     bounds = np.empty(2 * len(first), np.int32)
     bounds[0::2], bounds[1::2] = first, first + size
-    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
-    every = pa.Array.from_buffers(pa.binary(), len(bounds) - 1, buffers)
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(raw)]
+    every = pa.Array.from_buffers(pa.binary(), max(len(bounds) - 1, 0), buffers)
     return every.take(pa.array(np.arange(0, len(bounds), 2), mask=null))

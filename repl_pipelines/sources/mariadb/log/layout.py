@@ -96,7 +96,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Fields:
-    """One column of many rows: whether it is NULL, and where its bytes lie in `raw`."""
+    """One column of many rows: whether it is NULL, and where its bytes lie, or would, in `raw`."""
 
     null: Mask
     start: Offsets
@@ -142,24 +142,28 @@ class Layout:
         """Bytes of the bitmap of NULLs."""
         return (len(self.names) + 7) // 8
 
-    def starts(self, data: bytes, at: int, end: int) -> list[int]:
-        """Where each row begins, from `at` to `end`. Raises Unreadable."""
+    def starts(self, data: bytes) -> list[int]:
+        """Where each row begins. Raises Unreadable."""
         nulls, plans = self.nulls, self._plans
         found: list[int] = []
-        while at < end:
-            found.append(at)
-            bitmap = data[at : at + nulls]
-            plan = plans.get(bitmap)
-            if plan is None:
-                plan = plans[bitmap] = self._plan(bitmap)
-            at += plan[0]
-            for prefix, skip in plan[1]:
-                if prefix == 1:
-                    at += data[at] + skip
-                elif prefix == 2:
-                    at += (data[at] | data[at + 1] << 8) + skip
-                else:
-                    at += int.from_bytes(data[at : at + prefix], "little") + skip
+        at, end = 0, len(data)
+        try:
+            while at < end:
+                found.append(at)
+                bitmap = data[at : at + nulls]
+                plan = plans.get(bitmap)
+                if plan is None:
+                    plan = plans[bitmap] = self._plan(bitmap)
+                at += plan[0]
+                for prefix, skip in plan[1]:
+                    if prefix == 1:
+                        at += data[at] + skip
+                    elif prefix == 2:
+                        at += (data[at] | data[at + 1] << 8) + skip
+                    else:
+                        at += int.from_bytes(data[at : at + prefix], "little") + skip
+        except IndexError:
+            at = -1
         if at != end:
             raise Unreadable("its rows in the log are of another form than it announced")
         return found
@@ -177,7 +181,7 @@ class Layout:
             else:
                 length = np.where(null, 0, shape.width)
                 start, at = at, at + length
-            found.append(Fields(null, np.where(null, 0, start), length))
+            found.append(Fields(null, start, length))
         return found
 
     def _plan(self, bitmap: bytes) -> tuple[int, tuple[tuple[int, int], ...]]:

@@ -18,7 +18,7 @@ from repl_pipelines.sources.mariadb.log.layout import (
 from repl_pipelines.sources.mariadb.log.spool import Spool, Stamp
 from repl_pipelines.sources.mariadb.log.values import gather
 
-CHUNK_BYTES = 16 * 2**20  # of rows held in memory, all tables together
+CHUNK_BYTES = 16 * 2**20  # held in memory, all tables together, as `Spool.size` has it
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class RowEvents:
         layout = self._layout(description)
         data = rows.data + PADDING
         raw = np.frombuffer(data, np.uint8)
-        at = np.array(layout.starts(data, 0, len(rows.data)), np.int64)
+        at = np.array(layout.starts(rows.data), np.int64)
         fields = dict(zip(layout.names, layout.walk(raw, at), strict=True))
         even = np.arange(len(at)) % 2 == 0
         return any(

@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,6 +38,7 @@ from repl_pipelines.sources.mariadb.log.readings import Reading
 from repl_pipelines.sources.mariadb.log.values import gather
 
 _WRITTEN, _DELETED, _BEFORE, _AFTER = range(4)
+_VALUE, _STAMPS = 8, 5  # what a value counts for beside its bytes, and values of ours in a row
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Spool:
     past:    what its copy has, and `since` when, in microseconds since 1970
     readings: how to read its columns, by name
     gap:     why they are not all, '' while they are
+    size:    bytes that are held, and what decoding them takes: of a narrow row that is more
     """
 
     table: Table
@@ -91,22 +92,26 @@ class Spool:
     _layout: Layout | None = None
     _taken: int = 0  # changes so far: the sequence
     _data: bytearray = field(default_factory=bytearray)
-    _ends: "array[int]" = field(default_factory=lambda: array("q"))
+    _starts: "array[int]" = field(default_factory=lambda: array("q"))  # of rows' images
+    _counts: "array[int]" = field(default_factory=lambda: array("q"))  # of images, by event
     _kinds: bytearray = field(default_factory=bytearray)
     _stamps: list[Stamp] = field(default_factory=list[Stamp])
 
     def add(self, layout: Layout, kind: Kind, rows: bytes, stamp: Stamp) -> None:
-        """Take the rows of one event."""
+        """Take the rows of one event. Raises Unreadable."""
         if self.gap:
             return
         if layout != self._layout:
             self.flush()
             self._layout = layout
+        starts = layout.starts(rows)
+        begin = len(self._data)
+        self._starts.extend(begin + start for start in starts)
         self._data += rows
-        self._ends.append(len(self._data))
+        self._counts.append(len(starts))
         self._kinds.append(kind)
         self._stamps.append(stamp)
-        self.size = len(self._data)
+        self.size += len(rows) + _VALUE * len(starts) * (len(layout.names) + _STAMPS)
 
     def changes(self) -> Changes:
         """All that was written."""
@@ -120,13 +125,16 @@ class Spool:
                 self._decode(self._layout)
             except (Unreadable, UnicodeError) as why:
                 self.gap = str(why)
-        self._data, self._ends = bytearray(), array("q")
+        self._data, self._starts, self._counts = bytearray(), array("q"), array("q")
         self._kinds, self._stamps, self.size = bytearray(), [], 0
 
     def _decode(self, layout: Layout) -> None:
-        data = bytes(self._data) + PADDING
-        at, roles, event = self._images(layout, data)
-        raw = np.frombuffer(data, np.uint8)
+        self._data += PADDING
+        raw = np.frombuffer(self._data, np.uint8)
+        counts = np.frombuffer(self._counts, np.int64)
+        event = np.repeat(np.arange(len(counts)), counts)
+        at = np.frombuffer(self._starts, np.int64)
+        roles = self._roles(event, counts)
         fields = dict(zip(layout.names, layout.walk(raw, at), strict=True))
         changed = self._taken - 1 + np.cumsum(roles != _AFTER)
         self._taken = int(changed[-1]) + 1
@@ -137,21 +145,15 @@ class Spool:
         self._hand_on(images, gone, deletes=True)
         self._hand_on(images, (roles == _WRITTEN) | after, deletes=False)
 
-    def _images(self, layout: Layout, data: bytes) -> tuple[Offsets, Raw, Offsets]:
-        """Where each image of a row begins, what it is, and the number of its event."""
-        starts, roles, counts = list[int](), list[npt.NDArray[np.uint8]](), list[int]()
-        begin = 0
-        for end, kind in zip(self._ends, self._kinds, strict=True):
-            found = layout.starts(data, begin, end)
-            starts += found
-            counts.append(len(found))
-            role = np.full(len(found), _WRITTEN if kind == Kind.WRITE else _DELETED, np.uint8)
-            if kind == Kind.UPDATE:
-                role[0::2], role[1::2] = _BEFORE, _AFTER
-            roles.append(role)
-            begin = end
-        events = np.repeat(np.arange(len(counts)), counts)
-        return np.array(starts, np.int64), np.concatenate(roles), events
+    def _roles(self, event: Offsets, counts: Offsets) -> Raw:
+        """What each image of a row is; those of an update come in pairs."""
+        kinds = np.frombuffer(self._kinds, np.uint8)
+        of_event = np.where(kinds == Kind.WRITE, _WRITTEN, _DELETED).astype(np.uint8)
+        roles = of_event[event]
+        second = (np.arange(len(event)) - (np.cumsum(counts) - counts)[event]) % 2 == 1
+        updates = (kinds == Kind.UPDATE)[event]
+        roles[updates] = np.where(second[updates], _AFTER, _BEFORE)
+        return roles
 
     def _hand_on(self, images: "_Images", which: Mask, *, deletes: bool) -> None:
         count = int(which.sum())
@@ -167,20 +169,20 @@ class Spool:
                 columns[column.name] = self._concealed(column, found)
             elif not deletes:
                 unknown.append(column.ordinal)
-        stamps = [self._stamps[n] for n in images.event[which]]
-        columns["_rp_op"] = pa.array(["d" if deletes else "u"] * count, pa.string())
-        columns["_rp_batch"] = pa.array(
-            np.full(count, self.target.batches.get(self.table.name, 0), np.int64)
+        columns["_rp_op"] = pa.repeat(pa.scalar("d" if deletes else "u"), count)
+        columns["_rp_batch"] = pa.repeat(
+            pa.scalar(self.target.batches.get(self.table.name, 0)), count
         )
         columns["_rp_seq"] = pa.array(images.sequence[which])
-        columns["_rp_position"] = pa.array([s.position for s in stamps], pa.int64())
+        event = images.event[which]
+        columns["_rp_position"] = pa.array(np.array([s.position for s in self._stamps])[event])
         # What the copy's last snapshot did not show was committed after it, whatever a session or
         # the whole seconds of the log say, and before this one.
-        times = [min(max(s.at, self.since + 1), self.target.now) for s in stamps]
-        columns["_rp_time"] = pa.array(times, pa.timestamp("us", "UTC"))
+        times = np.array([min(max(s.at, self.since + 1), self.target.now) for s in self._stamps])
+        columns["_rp_time"] = pa.array(times[event], pa.timestamp("us", "UTC"))
         if unknown:
             self.incomplete = True
-            columns[UNKNOWN] = pa.array([unknown] * count, pa.list_(pa.int32()))
+            columns[UNKNOWN] = pa.repeat(pa.scalar(unknown, pa.list_(pa.int32())), count)
         self._write(pa.table(columns), count)
 
     def _concealed(self, column: Column, found: Any) -> Any:

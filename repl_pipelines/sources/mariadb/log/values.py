@@ -25,6 +25,7 @@ from repl_pipelines.sources.mariadb.log.layout import (
     Wire,
     number_at,
 )
+from repl_pipelines.sources.mariadb.packets import picked
 
 _INTEGERS = {Wire.TINY: 1, Wire.SHORT: 2, Wire.INT24: 3, Wire.LONG: 4, Wire.LONGLONG: 8}
 _FLOATS = {Wire.FLOAT: "<f4", Wire.DOUBLE: "<f8"}
@@ -166,7 +167,7 @@ def sets(shape: Shape, fields: Fields, raw: Raw, *, text: Decode) -> Any:
 def binaries(shape: Shape, fields: Fields, raw: Raw) -> Any:
     """Bytes; fixed ones with the zeros at their end that the log leaves out."""
     if shape.wire is Wire.STRING:
-        return pa.array(_padded(shape, fields, raw), pa.large_binary())
+        return pa.array(_padded(shape, fields, raw), pa.binary())
     return gather(fields, raw)
 
 
@@ -239,7 +240,7 @@ class _Text:
 def _decimal_text(digits: Raw, negative: Mask, whole: int, fields: Fields) -> Any:
     """Sign, digits before the point without zeros at their head, point, digits behind it."""
     rows, precision = digits.shape
-    lead = np.cumsum(digits[:, :whole], axis=1) > 0
+    lead = np.logical_or.accumulate(digits[:, :whole] > 0, axis=1)
     if whole:
         lead[:, -1] = True
     one = np.ones((rows, 1), np.bool_)
@@ -259,9 +260,13 @@ def _write(digits: Raw, place: int, count: int, value: Offsets) -> None:
         digits[:, place + number] = value // 10 ** (count - 1 - number) % 10
 
 
-def _joined(chars: npt.NDArray[Any], kept: Mask, fields: Fields) -> Any:
+def _joined(chars: Raw, kept: Mask, fields: Fields) -> Any:
     kept = kept & ~fields.null[:, None]
-    return _variable(chars[kept].astype(np.uint8), kept.sum(axis=1), fields, pa.large_string())
+    offsets = np.zeros(len(kept) + 1, np.int64)
+    np.cumsum(kept.sum(axis=1), out=offsets[1:])
+    valid = np.packbits(~fields.null, bitorder="little")
+    buffers = [pa.py_buffer(part) for part in (valid, offsets, chars[kept])]
+    return pa.Array.from_buffers(pa.large_string(), len(kept), buffers)
 
 
 def _padded(shape: Shape, fields: Fields, raw: Raw) -> list[bytes | None]:
@@ -271,17 +276,7 @@ def _padded(shape: Shape, fields: Fields, raw: Raw) -> list[bytes | None]:
 
 def gather(fields: Fields, raw: Raw) -> Any:
     """The bytes of the values as they are."""
-    offsets = np.concatenate([[0], np.cumsum(fields.length)])
-    source = np.repeat(fields.start - offsets[:-1], fields.length) + np.arange(offsets[-1])
-    return _variable(raw[source], fields.length, fields, pa.large_binary())
-
-
-def _variable(data: Raw, lengths: Offsets, fields: Fields, kind: Any) -> Any:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    valid = np.packbits(~fields.null, bitorder="little")
-    buffers = [pa.py_buffer(b.tobytes()) for b in (valid, offsets, data)]
-    return pa.Array.from_buffers(kind, len(lengths), buffers)
+    return picked(raw, fields.start, fields.length, fields.null)
 
 
 def _array(values: npt.NDArray[Any], fields: Fields) -> Any:
