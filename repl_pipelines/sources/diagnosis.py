@@ -32,7 +32,7 @@ def _policies(table: Table, misfit: Callable[[Column], str | None]) -> Iterator[
     """What becomes of columns that are not copied as they are, or may not be."""
     if table.dropped:
         yield f"left out: {', '.join(table.dropped)}"
-    for policy in (Policy.HASH, Policy.MASK, Policy.TEXT, Policy.NULL):
+    for policy in (Policy.HASH, Policy.ENCRYPT, Policy.MASK, Policy.TEXT, Policy.NULL):
         names = [column.name for column in table.columns if column.policy is policy]
         if names:
             yield f"{policy}: {', '.join(names)}"

@@ -1,15 +1,19 @@
-"""Protected columns of MariaDB: their values reach nothing of ours, and copies are proven."""
+"""Protected columns of MariaDB and MySQL: values reach nothing of ours, and copies are proven."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from repl_pipelines.errors import DeclarationError, ErasureRefused
 from repl_pipelines.model.column import Policies, Policy
+from repl_pipelines.model.selection import Everything
 from repl_pipelines.model.table import Declaration, Mode, TableName
 from repl_pipelines.sources.concealment import CipherKey, HashKey
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
@@ -32,6 +36,17 @@ COLUMNS = (
     " price decimal(12,2), born datetime(3), kanji varchar(9) character set gbk, plain int,"
     " at timestamp(6) not null default current_timestamp(6)"
 )
+
+
+SECRETS = (
+    *(KEY, CIPHER_KEY, CIPHER.aes.hex()),
+    *(*HashKey(KEY.encode()).pads(), *CIPHER.vector.pads()),
+)
+# All but the variables themselves: who may read those may read the tables.
+_STATEMENTS = """
+select table_name from information_schema.tables
+where table_schema = 'performance_schema' and table_name <> 'user_variables_by_thread'
+"""
 
 
 @dataclass(frozen=True)
@@ -62,12 +77,6 @@ class Keyed:
         return (n, person, "***", word, keyed(PRICE), born, keyed(f"汉{n}"))
 
 
-@pytest.fixture
-def family_database(mariadb_database: Address) -> Address:
-    """MySQL always keeps the text of statements, so that it has no policy `hash`."""
-    return mariadb_database
-
-
 def hashed(value: object) -> str:
     return hmac.new(KEY.encode(), str(value).encode(), hashlib.sha256).hexdigest()
 
@@ -93,7 +102,11 @@ class TestOld:
 
     KEYED = Keyed(encrypts=False)
 
-    def test_no_protected_value_leaves_mariadb_in_any_mode(self, shop: Shop) -> None:
+    @pytest.fixture
+    def family_database(self, mariadb_database: Address) -> Address:
+        return mariadb_database
+
+    def test_no_protected_value_leaves_the_server_in_any_mode(self, shop: Shop) -> None:
         copies_hold_no_protected_value(shop, self.KEYED)
 
 
@@ -105,6 +118,23 @@ class TestNew(TestOld):
     @pytest.fixture
     def family_database(self, newer_mariadb_database: Address) -> Address:
         return newer_mariadb_database
+
+
+class TestMySQL(TestOld):
+    """MySQL, whose performance_schema keeps the last statements of each session."""
+
+    KEYED = Keyed(encrypts=True)
+
+    @pytest.fixture
+    def family_database(self, mysql_database: Address) -> Address:
+        return mysql_database
+
+    def test_no_protected_value_leaves_the_server_in_any_mode(self, shop: Shop) -> None:
+        super().test_no_protected_value_leaves_the_server_in_any_mode(shop)
+        canaries = Canaries(*SECRETS)
+        for (view,) in shop.sql(_STATEMENTS):
+            canaries.look(view, repr(shop.sql(f'select * from performance_schema."{view}"')))
+        canaries.assert_none()
 
 
 def copies_hold_no_protected_value(shop: Shop, keyed: Keyed) -> None:
@@ -123,9 +153,7 @@ def copies_hold_no_protected_value(shop: Shop, keyed: Keyed) -> None:
     keys = {"hash_key": KEY, "encrypt_key": CIPHER_KEY}
     source = MariadbSource("shop", shop.address, Protection(workers=2), **keys)
     replication = Replication("shop", source, shop.lake, shop.replicas, keyed.modes())
-    secrets = (KEY, CIPHER_KEY, CIPHER.aes.hex())
-    pads = (*HashKey(KEY.encode()).pads(), *CIPHER.vector.pads())
-    canaries = Canaries(PERSON, NOTE, PICTURE, WORD, PRICE, *secrets, *pads)
+    canaries = Canaries(PERSON, NOTE, PICTURE, WORD, PRICE, *SECRETS)
 
     def sync() -> dict[str, int]:
         report = replication.sync()
@@ -182,7 +210,8 @@ def test_refusals_name_the_column_and_the_remedy(shop: Shop) -> None:
     assert "`hash_key`" in problem({"person": Policy.HASH}, "")
     assert "`encrypt_key`" in problem({"person": Policy.ENCRYPT}, "")
     [(version,)] = shop.sql("select version()")
-    if tuple(map(int, version.split(".")[:2])) < (11, 2):  # that of Debian 12
+    old = "MariaDB" in version and tuple(map(int, version.split(".")[:2])) < (11, 2)
+    if old:  # that of Debian 12
         refused = problem({"person": Policy.ENCRYPT})
         assert f"MariaDB has since 11.2, and this is {version}" in refused
         assert "Use `hash`, `mask` or `drop`, or upgrade" in refused
@@ -195,3 +224,36 @@ def test_refusals_name_the_column_and_the_remedy(shop: Shop) -> None:
         shop.sql("set global general_log = off")
     with pytest.raises(DeclarationError, match="shorter than 16 bytes"):
         MariadbSource("shop", shop.address, hash_key="guessed")
+
+
+@contextmanager
+def logged(shop: Shop) -> Iterator[Path]:
+    """Every statement goes into a log; its file."""
+    [(home, file)] = shop.sql("select @@datadir, @@general_log_file")
+    shop.sql("set global general_log = on")
+    try:
+        yield Path(home, file)
+    finally:
+        shop.sql("set global general_log = off")
+
+
+def test_a_server_that_begins_to_keep_statements_is_told_no_key(shop: Shop, tmp_path: Path) -> None:
+    """A sync of other tables tells none, and one that looked before stops at the table."""
+    shop.sql("create table t (id int primary key, person text)", "insert into t values (1, 'x')")
+    shop.sql("create table plain (id int primary key)", "insert into plain values (1)")
+    source = MariadbSource("shop", shop.address, hash_key=KEY)
+    hashing = Declaration("t", policies={"person": Policy.HASH})
+    plain, t = source.discover([hashing, Declaration("plain")])
+    with source.snapshot([t, plain]) as snapshot:
+        with logged(shop) as log:
+            assert snapshot.figures(plain, Everything()).total.rows == 1
+            with pytest.raises(DeclarationError, match="general_log"):
+                snapshot.figures(t, Everything())
+            with pytest.raises(DeclarationError, match="general_log"):
+                list(snapshot.extract(t, Everything(), tmp_path, {}))
+        assert snapshot.figures(t, Everything()).total.rows == 1
+    canaries = Canaries(KEY, *HashKey(KEY.encode()).pads())
+    text = log.read_bytes()
+    assert b"plain" in text
+    canaries.look("log", text)
+    canaries.assert_none()

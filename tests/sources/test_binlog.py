@@ -406,6 +406,19 @@ def test_a_place_in_another_log_is_not_gone_on_from(
     assert items.read(horizons={name: horizon})["items"].gap == ""
 
 
+def test_a_place_within_an_event_is_of_another_log(items: Binlog) -> None:
+    """Where a log that was begun anew has other events."""
+    items.sql("update items set name = concat(name, repeat('x', 40))")
+    items.follow("delete from items where id = 1")
+    items.sql("update items set name = md5(name)", "flush binary logs")
+    [(name, horizon)] = items.horizons.items()
+    place = json.loads(horizon)
+    for within in range(-200, 60, 7):
+        altered = json.dumps({**place, "offset": place["offset"] + within})
+        assert items.read(horizons={name: altered})["items"].gap
+    assert items.read(horizons={name: horizon})["items"].gap == ""
+
+
 def test_another_log_is_noticed(items: Binlog, request: pytest.FixtureRequest) -> None:
     """Purged, made anew, of another server, or of one that was killed."""
     server: MariadbServer = request.getfixturevalue(items.address.dialect.kind)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +76,48 @@ def test_a_commit_that_never_ends_is_waited_for_no_longer_than_for_a_lock(
         assert snapshot.figures(tables[0], Everything()).total.rows == 1
 
 
-def test_a_key_is_not_told_to_a_server_that_keeps_statements(mysql_database: Address) -> None:
-    test_mariadb.execute(mysql_database, "create table t (id int primary key, name text)")
-    source = MariadbSource("shop", mysql_database, hash_key="0123456789abcdef")
-    with pytest.raises(DeclarationError, match="keeps the text of statements"):
-        source.discover([Declaration("t", policies={"name": Policy.HASH})])
+@pytest.mark.parametrize(
+    ("file", "begin", "end", "named"),
+    [
+        (
+            "adt_null.so",
+            ["install plugin NULL_AUDIT soname 'adt_null.so'"],
+            "uninstall plugin NULL_AUDIT",
+            "audit",
+        ),
+        (
+            "component_telemetry.so",
+            [
+                "install component 'file://component_telemetry'",
+                "set global telemetry.trace_enabled = on",
+            ],
+            "uninstall component 'file://component_telemetry'",
+            "telemetry.trace_enabled",
+        ),
+    ],
+)
+def test_a_key_is_not_told_to_a_server_that_keeps_statements(
+    mysql_database: Address, file: str, begin: list[str], end: str, named: str
+) -> None:
+    """What audits is seen by a user without any right to look at the server."""
+    with closing(connect(mysql_database, Protection(), "test")) as session:
+        [(plugins,)] = rows(session, "select @@plugin_dir")
+    if not Path(plugins, file).exists():
+        pytest.skip(f"this server comes without {file}")
+    name = mysql_database.database
+    test_mariadb.execute(
+        mysql_database,
+        "create table t (id int primary key, name text)",
+        f"create user {name}_reader identified by 'secret'",
+        f"grant select on {name}.* to {name}_reader",
+    )
+    reader = replace(mysql_database, user=f"{name}_reader", password="secret")
+    source = MariadbSource("shop", reader, hash_key="0123456789abcdef")
+    declaration = Declaration("t", policies={"name": Policy.HASH})
+    assert source.discover([declaration])
+    test_mariadb.execute(mysql_database, *begin)
+    try:
+        with pytest.raises(DeclarationError, match=rf"keeps the text of statements \({named}\)"):
+            source.discover([declaration])
+    finally:
+        test_mariadb.execute(mysql_database, end)

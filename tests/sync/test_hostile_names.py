@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from repl_pipelines.demo.mariadb_server import MariadbServer
+from repl_pipelines.demo.mysql_server import MysqlServer
 from repl_pipelines.demo.postgres_server import PostgresServer
 from repl_pipelines.lake.history import History
 from repl_pipelines.lake.lake import Lake
@@ -140,8 +141,23 @@ def postgresql(
 def mariadb_world(
     mariadb: MariadbServer, replica_database: str, bucket: Bucket, tmp_path: Path
 ) -> Iterator[Hostile]:
+    with family_world(mariadb.address(), replica_database, bucket, tmp_path) as hostile:
+        yield hostile
+
+
+@pytest.fixture
+def mysql_world(
+    mysql: MysqlServer, replica_database: str, bucket: Bucket, tmp_path: Path
+) -> Iterator[Hostile]:
+    with family_world(mysql.address(), replica_database, bucket, tmp_path) as hostile:
+        yield hostile
+
+
+@contextmanager
+def family_world(
+    root: Address, replica_database: str, bucket: Bucket, tmp_path: Path
+) -> Iterator[Hostile]:
     place = PLACE.rstrip("- \\")
-    root = mariadb.address()
     with connect(root, Protection(), "test") as connection:
 
         def run(statement: str) -> list[tuple]:
@@ -156,8 +172,7 @@ def mariadb_world(
                 f" key, {quote(TIME)} datetime not null, {quote(COLUMN)} text,"
                 f" e enum({literal(LABEL)}, ''''), index ({quote(TIME)}))"
             )
-        address = Address(root.host, root.user, place, root.password, root.port)
-        source = MariadbSource(SOURCE, address)
+        source = MariadbSource(SOURCE, replace(root, database=place))
         yield world(source, replica_database, bucket, tmp_path, (place, run))
         run(f"drop database {quote(place)}")
 
@@ -174,7 +189,7 @@ def world(
     return Hostile(source, Lake(store_of(bucket), SOURCE), duck, post, *place)
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mariadb_world"])
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb_world", "mysql_world"])
 def test_names_and_values_are_never_sql(kind: str, request: pytest.FixtureRequest) -> None:
     hostile: Hostile = request.getfixturevalue(kind)
     replication = hostile.replication()

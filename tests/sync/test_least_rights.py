@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -66,6 +67,12 @@ MARIADB = {
     "RELOAD": ("RELOAD", {*NAMES}),
     "PROCESS": ("PROCESS", {"touched"}),
     "REPLICATION CLIENT": ("BINLOG MONITOR|REPLICATION CLIENT", {"logged"}),
+    "REPLICATION SLAVE": ("REPLICATION SLAVE", {"logged"}),
+}
+MYSQL = {
+    "REPLICATION CLIENT": ("REPLICATION CLIENT", {*NAMES}),
+    "PROCESS": ("PROCESS", {"touched"}),
+    "XA_RECOVER_ADMIN": ("XA_RECOVER_ADMIN", {"touched"}),
     "REPLICATION SLAVE": ("REPLICATION SLAVE", {"logged"}),
 }
 
@@ -167,10 +174,11 @@ def everything(replication: Replication, bench: Bench, warehouse: psycopg.Connec
     assert replication.source.watch_log() is not None
 
 
-def test_mariadb(mariadb_database: Address, bucket: Bucket) -> None:
-    """All modes that MariaDB has. SELECT is asked for by table: see test_mariadb.py of sources."""
-    database, user = mariadb_database.database, "'least'@'127.0.0.1'"
-    root = connect(mariadb_database, Protection(), "test")
+def test_mariadb_and_mysql(family_database: Address, bucket: Bucket) -> None:
+    """All modes. SELECT is asked for by table: see test_mariadb.py of sources."""
+    database, user = family_database.database, "'least'@'127.0.0.1'"
+    rights = MARIADB if family_database.dialect.kind == "mariadb" else MYSQL
+    root = connect(family_database, Protection(), "test")
 
     def run(*statements: str) -> None:
         for statement in statements:
@@ -178,18 +186,19 @@ def test_mariadb(mariadb_database: Address, bucket: Bucket) -> None:
 
     run(
         *(made.format(name) for name in NAMES for made in (MADE, FILLED)),
-        f"create or replace user {user} identified by 'r'",
+        f"drop user if exists {user}",
+        f"create user {user} identified by 'r'",
         f'grant select on "{database}".* to {user}',
-        f"grant {', '.join(MARIADB)} on *.* to {user}",
+        f"grant {', '.join(rights)} on *.* to {user}",
     )
-    address = mariadb_database.__class__("127.0.0.1", "least", database, "r", mariadb_database.port)
+    address = replace(family_database, user="least", password="r")
     lake = Lake(store_of(bucket), "shop")
     replication = Replication("shop", MariadbSource("shop", address), lake, [], TABLES)
     assert refusals(replication) == {}
     run("update logged set v = 'other' where id = 2")
     assert replication.prove().proven
     assert replication.repair().healed
-    for right, (named, concerned) in MARIADB.items():
+    for right, (named, concerned) in rights.items():
         run(
             f"revoke {right} on *.* from {user}",
             "insert into logged (id) select max(id) + 1 from logged",
@@ -208,5 +217,5 @@ def test_the_rights_here_are_the_documented_ones() -> None:
     page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
     for given in ("GRANT pg_read_all_stats TO", "REPLICATION;", "GRANT USAGE ON SCHEMA public TO"):
         assert given in page
-    for right in (*MARIADB, *REPLICA):
+    for right in (*MARIADB, *MYSQL, *REPLICA):
         assert right in page, right

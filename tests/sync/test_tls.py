@@ -27,7 +27,6 @@ from repl_pipelines.orchestration.resources import PostgresSource as SourceResou
 from repl_pipelines.orchestration.resources import S3Lake
 from repl_pipelines.replicas.postgres import PostgresReplica
 from repl_pipelines.sources.mariadb.connection import Address, Protection, connect, rows
-from repl_pipelines.sources.mariadb.own import MARIADB
 from repl_pipelines.sources.mariadb.source import MariadbSource
 from repl_pipelines.sources.postgres.log.stream import LogStream
 from repl_pipelines.sources.postgres.readers import Readers
@@ -39,6 +38,7 @@ from tests.servers import (
     Bucket,
     fresh_bucket,
     mariadb_server,
+    mysql_server,
     postgres_server,
     s3_server,
     server_directory,
@@ -266,11 +266,11 @@ def test_one_setting_for_all_three_clients(
         S3Lake(bucket="b", ca_bundle="/no-such-file").lake("shop")
 
 
-# MariaDB
+# MariaDB and MySQL
 
 
-@pytest.fixture(scope="module")
-def maria(shown: Shown) -> Iterator[MariadbServer]:
+@pytest.fixture(scope="module", params=["mariadb", "mysql"])
+def maria(shown: Shown, request: pytest.FixtureRequest) -> Iterator[MariadbServer]:
     """A server that can do TLS; its files are replaced to show something else."""
     settings = {
         "ssl-cert": str(shown.good.file.with_stem("mariadb")),
@@ -278,7 +278,8 @@ def maria(shown: Shown) -> Iterator[MariadbServer]:
         "ssl-ca": str(shown.ours.file),
     }
     serve(shown.good, "mariadb")
-    with mariadb_server(settings) as server:
+    started = {"mariadb": mariadb_server, "mysql": mysql_server}[request.param]
+    with started(settings) as server:
         yield server
 
 
@@ -287,6 +288,16 @@ def run(server: MariadbServer, *statements: str) -> list[tuple]:
         for statement in statements:
             cursor.execute(statement)
         return list(cursor.fetchall())
+
+
+def shows(server: MariadbServer, certificate: Certificate) -> None:
+    """From now on. MySQL shows nothing that is not of its own authority, or has expired."""
+    serve(certificate, "mariadb")
+    if server.DIALECT.kind == "mysql":
+        run(server, f"set global ssl_ca = '{certificate.authority}'")
+        run(server, "alter instance reload tls no rollback on error")
+    else:
+        run(server, "flush ssl")
 
 
 def test_mariadb_over_tls(maria: MariadbServer, bucket: Bucket, shown: Shown) -> None:
@@ -307,7 +318,7 @@ def test_mariadb_over_tls(maria: MariadbServer, bucket: Bucket, shown: Shown) ->
         "r",
         maria.port,
         str(shown.ours.file),
-        dialect=MARIADB,
+        dialect=maria.DIALECT,
         **files,
     )
     source = MariadbSource("shop", address)
@@ -324,8 +335,7 @@ def test_mariadb_over_tls(maria: MariadbServer, bucket: Bucket, shown: Shown) ->
 def test_a_mariadb_that_is_not_to_be_trusted(
     maria: MariadbServer, shown: Shown, wrong: str
 ) -> None:
-    serve(getattr(shown, wrong), "mariadb")
-    run(maria, "flush ssl")
+    shows(maria, getattr(shown, wrong))
     try:
         given = replace(maria.address(user="nobody_known"), ca=str(shown.ours.file))
         with pytest.raises(ServerNotTrusted, match=r"host=127\.0\.0\.1.*ssl_ca=.*ssl_verify"):
@@ -334,11 +344,10 @@ def test_a_mariadb_that_is_not_to_be_trusted(
         if wrong == "elsewhere":
             with connect(known, Protection(), "shop") as connection:
                 assert rows(connection, "show status like 'Ssl_version'")[0][1] == "TLSv1.3"
-        log = (maria.directory / "mariadb.log").read_text()
+        log = (maria.directory / f"{maria.DIALECT.kind}.log").read_text()
         assert "nobody_known" not in log  # a name that it was told is in its warnings
     finally:
-        serve(shown.good, "mariadb")
-        run(maria, "flush ssl")
+        shows(maria, shown.good)
 
 
 def test_a_mariadb_without_tls_or_we_without(

@@ -14,7 +14,7 @@ from repl_pipelines.model.table import Declaration, Mode, Table, TableName
 from repl_pipelines.sources import concealment, declared
 from repl_pipelines.sources.concealment import Secrets
 from repl_pipelines.sources.contract import Survey
-from repl_pipelines.sources.mariadb import types, values
+from repl_pipelines.sources.mariadb import keys, types, values
 from repl_pipelines.sources.mariadb.connection import Connection, Row, rows, source_errors
 from repl_pipelines.sources.mariadb.log import eligible
 
@@ -39,13 +39,6 @@ _INDEXES = """
 select index_name, non_unique, column_name, sub_part, nullable
 from information_schema.statistics where table_schema = %s and table_name = %s
 order by non_unique, index_name <> 'PRIMARY', index_name, seq_in_index
-"""
-_KEPT_BY = ("general_log", "performance_schema", "server_audit", "log_slow_query")
-_KEEPERS = """
-select @@global.general_log, @@global.performance_schema,
-  (select count(*) from information_schema.plugins
-   where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE'),
-  @@global.slow_query_log and @@global.long_query_time = 0
 """
 _WRONG_PARAMETERS = 1582  # of a native function
 # Those that read a table as it was when the transaction began.
@@ -105,14 +98,12 @@ def _table(
     declared.check_policies_named(name, declaration, [d.name for d in described])
     relation = _looked_at(connection, source, relation, described)
     columns = tuple(_column(name, d, declaration, secrets) for d in described)
-    keyed = {column.policy for column in columns if column.key_id}
-    if keyed:
-        _check_statements_kept(connection, name, min(keyed))
-    if Policy.ENCRYPT in keyed:
+    keys.check_unkept(connection, name, columns)
+    if any(column.policy is Policy.ENCRYPT for column in columns):
         _check_cipher(connection, name)
     indexes = _indexes(connection, name)
-    keys = [tuple(i.columns) for i in indexes if i.is_key]
-    table = declared.resolve(relation, declaration, columns, keys, values.misfit)
+    unique = [tuple(i.columns) for i in indexes if i.is_key]
+    table = declared.resolve(relation, declaration, columns, unique, values.misfit)
     if table.cursor and not any(i.columns[0] == table.cursor for i in indexes):
         note = (
             f"{name}: cursor column {table.cursor!r} has no index: every sync reads the whole table"
@@ -131,20 +122,6 @@ def _column(
     policy = declaration.policy(described.name, named)
     key_id = concealment.key_id(table, described.name, policy, secrets)
     return types.column_of(table, described, policy, key_id)
-
-
-def _check_statements_kept(connection: Connection, table: TableName, policy: Policy) -> None:
-    """A session is told the key by a statement. Raises DeclarationError."""
-    kept = [keeper for keeper in (connection.dialect.keeper,) if keeper]
-    if not kept:
-        [found] = rows(connection, _KEEPERS)
-        kept = [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
-    if kept:
-        raise DeclarationError(
-            f"{table}: the policy `{policy}` gives the key to the server in a statement, and it"
-            f" keeps the text of statements ({', '.join(kept)}): nothing of the table is read.",
-            "Switch that off, or use `mask` or `drop`.",
-        )
 
 
 def _check_cipher(connection: Connection, table: TableName) -> None:

@@ -133,11 +133,11 @@ def connect(address: Address, protection: Protection, name: str) -> Connection:
         code, text = _words(error)
         if untrusted := _distrust(name, address, code, error):
             raise untrusted from error
-        if code in (ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR):
+        if code in _REFUSED:
             raise GrantMissing(
                 f"Source {name!r} ({address}): {text}",
                 "Set user, password and database of its resource (the password as an EnvVar), and"
-                " `ssl_ca` where the server demands TLS: it says no more than this then.",
+                " `ssl_ca` where the server demands TLS: it may say no more than this then.",
             ) from error
         raise SourceUnavailable(
             f"Source {name!r} ({address}) cannot be reached: {text}",
@@ -235,6 +235,12 @@ def translated(name: str, doing: str, code: int, text: str) -> ReplicationError:
 
 
 _STATEMENT_TIMEOUT = (1969, 3024)  # of MariaDB, of MySQL
+_REFUSED = frozenset(
+    {
+        *(ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.BAD_DB_ERROR),
+        3159,  # MySQL's require_secure_transport
+    }
+)
 _DENIED = frozenset(
     {
         ER.ACCESS_DENIED_ERROR,

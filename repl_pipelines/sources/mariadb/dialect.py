@@ -23,7 +23,6 @@ class Dialect(Protocol):
     statements:    SQL for what all other sessions do: whether it is a replica's applier, and no
                    later a time than that at which it began
     frozen_catalog: whether a snapshot shows the catalog, too, as it was
-    keeper:        what always keeps the text of statements, if anything does
     status:        the schema with the server's counters
     rights:        what the user must have beside SELECT, for a mode or any, and its use
     advised:       what it should have, and what happens otherwise
@@ -35,7 +34,6 @@ class Dialect(Protocol):
     elsewhere: str
     statements: str
     frozen_catalog: bool
-    keeper: str
     status: str
     rights: Mapping[str, tuple[Mode | None, str]]
     advised: Mapping[str, str]
@@ -47,6 +45,14 @@ class Dialect(Protocol):
 
     def settings(self, protection: Protection) -> Mapping[str, str | int]:
         """System variables of every session, beside those that all have."""
+        ...
+
+    def keepers(self, connection: Connection) -> Sequence[str]:
+        """What would keep the values that a session is told (`tell`), if anything."""
+        ...
+
+    def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:
+        """Set variables of the session, given in hexadecimal."""
         ...
 
     def check(self, connection: Connection, source: str) -> None:

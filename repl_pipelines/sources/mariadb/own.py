@@ -30,6 +30,13 @@ _HOLD = "BACKUP STAGE BLOCK_COMMIT"
 _POSITION = """
 select now(6), @@gtid_binlog_pos, @@server_id, @@server_uid
 """
+_KEPT_BY = ("general_log", "performance_schema", "server_audit", "log_slow_query")
+_KEEPERS = """
+select @@global.general_log, @@global.performance_schema,
+  (select count(*) from information_schema.plugins
+   where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE'),
+  @@global.slow_query_log and @@global.long_query_time = 0
+"""
 # Of the binary log, as this session's transaction sees it.
 _SNAPSHOT = "show status like 'binlog_snapshot_%'"
 
@@ -47,7 +54,6 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
 """
 
     frozen_catalog = False
-    keeper = ""
     status = "information_schema"
     rights: Mapping[str, tuple[Mode | None, str]] = {
         "RELOAD": (None, "a snapshot that several sessions share"),
@@ -78,6 +84,15 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
             "idle_transaction_timeout": 0,
             "idle_readonly_transaction_timeout": 0,
         }
+
+    def keepers(self, connection: Connection) -> Sequence[str]:
+        """See `dialect.Dialect`."""
+        [found] = rows(connection, _KEEPERS)
+        return [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
+
+    def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:
+        """See `dialect.Dialect`: in a statement of its own; those that read name the variables."""
+        rows(connection, "SET " + ", ".join(f"{n} = x'{key}'" for n, key in variables.items()))
 
     def check(self, connection: Connection, source: str) -> None:
         """See `dialect.Dialect`: its settings matter to mode log alone."""

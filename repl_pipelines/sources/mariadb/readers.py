@@ -15,6 +15,7 @@ from repl_pipelines.errors import SourceUnavailable
 from repl_pipelines.model.position import Position
 from repl_pipelines.model.table import Table
 from repl_pipelines.sources.concealment import Secrets
+from repl_pipelines.sources.mariadb import keys
 from repl_pipelines.sources.mariadb.connection import (
     Address,
     Connection,
@@ -34,15 +35,14 @@ class Readers:
     def __init__(
         self, name: str, address: Address, protection: Protection, secrets: Secrets
     ) -> None:
-        self._name = name
+        self._name, self._secrets = name, secrets
+        self._keyed = set[int]()  # sessions that have the keys
         self._idle: LifoQueue[Connection | None] = LifoQueue()
         self._all: list[Connection] = []
         try:
             for _ in range(protection.workers):
                 self._all.append(connect(address, protection, name))
                 address.dialect.prepare(self._all[-1])
-                if not address.dialect.keeper:
-                    _tell_key(self._all[-1], secrets)
             self._all.append(connect(address, protection, name))
             *readers, self._control = self._all
             with source_errors(name, "taking the snapshot"):
@@ -71,6 +71,7 @@ class Readers:
                     raise _gone(self._name)
                 try:
                     rows(connection, "SAVEPOINT rp_table")
+                    self._tell_keys(connection, table)
                     yield connection
                 except BaseException as error:
                     if lost(error):
@@ -80,6 +81,14 @@ class Readers:
                     connection = _released(connection)
         finally:
             self._idle.put(connection)
+
+    def _tell_keys(self, connection: Connection, table: Table) -> None:
+        """Once a session, if it needs them. Raises DeclarationError where they would be kept."""
+        if id(connection) in self._keyed or not keys.keyed(table.columns):
+            return
+        keys.check_unkept(connection, table.name, table.columns)
+        connection.dialect.tell(connection, key_variables(self._secrets))
+        self._keyed.add(id(connection))
 
     def check_unchanged(self, connection: Connection, table: Table) -> None:
         """Raise TableChanged if it is not the one that was found; in a block of `reader`."""
@@ -111,9 +120,3 @@ def _gone(name: str) -> SourceUnavailable:
         f"Source {name!r}: the connections that held the snapshot were lost.",
         "The next sync starts again from the last published position.",
     )
-
-
-def _tell_key(connection: Connection, secrets: Secrets) -> None:
-    """Once a session, in a statement of its own: those that read name only the variables."""
-    if variables := key_variables(secrets):
-        rows(connection, "SET " + ", ".join(f"{n} = x'{key}'" for n, key in variables.items()))

@@ -104,8 +104,11 @@ def key_variables(secrets: Secrets) -> dict[str, str]:
 
 
 def cipher(octets: str, key: str, vector: str) -> str:
-    """SQL of the server's own cipher, which it has since MariaDB 11.2."""
-    return f"AES_ENCRYPT({octets}, {key}, {vector}, 'aes-256-cbc')"
+    """SQL of the server's own cipher, which it has since MariaDB 11.2.
+
+    For MySQL the mode is a comment; it is a setting of its sessions.
+    """
+    return f"AES_ENCRYPT({octets}, {key}, {vector} /*M! , 'aes-256-cbc' */)"
 
 
 def text(column: Column) -> str:

@@ -4,12 +4,13 @@ A cursor of PyMySQL makes a Python object of every value, decoded, in a tuple of
 packets of the text protocol become Arrow columns, without an object for any value.
 """
 
+import struct
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pymysql
 from pymysql.connections import MySQLResult
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND, CR, FIELD_TYPE
 
 from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.packets import HEADER, LONG, Rows, columns, is_error, is_last
@@ -37,6 +38,7 @@ class Connection(pymysql.Connection):
     _execute_command: Callable[[int, str | bytes], None]
     _force_close: Callable[[], None]
     _read_query_result: Callable[[], object]
+    _read_packet: Callable[[], Any]
     server_version: str
 
     def __init__(self, dialect: Dialect, **options: Any) -> None:
@@ -57,6 +59,23 @@ class Connection(pymysql.Connection):
     def receive(self) -> None:
         """The answer to what was sent, which has no rows."""
         self._read_query_result()
+
+    def execute(self, statement: str, values: Sequence[str]) -> None:
+        """A statement without an answer; values of up to 250 characters stand for its `?`.
+
+        They go beside its text, and not within as those of a cursor.
+        """
+        self._execute_command(COMMAND.COM_STMT_PREPARE, statement)
+        (number,) = struct.unpack_from("<xI", self._read_packet().get_all_data())
+        for _ in range(len(values) + 1):  # what each is, and the end of that
+            self._read_packet()
+        nulls = bytes((len(values) + 7) // 8)
+        types = struct.pack("<BB", FIELD_TYPE.VAR_STRING, 0) * len(values)
+        given = b"".join(bytes([len(value)]) + value.encode() for value in values)
+        head = struct.pack("<IBI", number, 0, 1)
+        self._execute_command(COMMAND.COM_STMT_EXECUTE, head + nulls + b"\1" + types + given)
+        self.receive()
+        self._execute_command(COMMAND.COM_STMT_CLOSE, struct.pack("<I", number))
 
     def packets(self, command: int, data: bytes) -> Iterator[bytes]:
         """The answer to a command, one packet after another, without looking into them.

@@ -14,7 +14,7 @@ from repl_pipelines.sources.mariadb.dialect import Dialect
 from repl_pipelines.sources.mariadb.log.events import Begin, Event
 from repl_pipelines.sources.mariadb.log.gtid import Gtids
 from repl_pipelines.sources.mariadb.wire import Connection
-from repl_pipelines.sources.mysql import instant
+from repl_pipelines.sources.mysql import instant, keys
 from repl_pipelines.sources.mysql.log import events
 from repl_pipelines.sources.mysql.log.gtid import GtidSet
 
@@ -38,7 +38,6 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
 """
 
     frozen_catalog = True
-    keeper = "performance_schema"
     status = "performance_schema"
     rights: Mapping[str, tuple[Mode | None, str]] = {
         "REPLICATION CLIENT": (None, "a snapshot that several sessions share"),
@@ -63,13 +62,22 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
     def settings(self, protection: Protection) -> Mapping[str, str | int]:
         """See `sources.mariadb.dialect.Dialect`.
 
-        The catalog's sizes are those of now and not of a day ago.
+        The catalog's sizes are those of now and not of a day ago. The mode is that of `encrypt`.
         """
         return {
             "transaction_isolation": "REPEATABLE-READ",
             "max_execution_time": 1000 * protection.statement_timeout,
             "information_schema_stats_expiry": 0,
+            "block_encryption_mode": "aes-256-cbc",
         }
+
+    def keepers(self, connection: Connection) -> Sequence[str]:
+        """See `sources.mariadb.dialect.Dialect`."""
+        return keys.keepers(connection)
+
+    def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:
+        """See `sources.mariadb.dialect.Dialect`."""
+        keys.tell(connection, variables)
 
     def check(self, connection: Connection, source: str) -> None:
         """See `sources.mariadb.dialect.Dialect`."""

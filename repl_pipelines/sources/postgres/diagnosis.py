@@ -22,11 +22,12 @@ _FREE = """
 select current_setting('max_connections')::int
        - current_setting('superuser_reserved_connections')::int
        - (select count(*) from pg_stat_activity where backend_type = 'client backend'),
-       (select rolconnlimit from pg_roles where rolname = current_user)
+       (select rolconnlimit from pg_roles where rolname = current_user), quote_ident(current_user)
 """
-_SECURED = (
-    "select oid::regclass::text from unnest(%s::oid[]) as t(oid) where row_security_active(oid)"
-)
+_SECURED = """
+select oid::regclass::text, quote_ident(current_user) from unnest(%s::oid[]) as t(oid)
+where row_security_active(oid)
+"""
 _OLDEST = """
 select extract(epoch from clock_timestamp() - min(xact_start))::float8,
        (select count(*) from pg_prepared_xacts where database = current_database())
@@ -98,13 +99,13 @@ def _server(connection: Connection, protection: Protection) -> Iterator[Diagnosi
 def _connections(connection: Connection, protection: Protection) -> Iterator[Diagnosis]:
     row = connection.execute(_FREE.encode()).fetchone()
     assert row is not None
-    free, limit = (int(str(value)) for value in row)
+    free, limit = (int(str(value)) for value in row[:2])
     needed = protection.workers + 2
     if 0 <= limit < needed:
         yield fault(
             "connections",
             f"The role may have {limit} at once; a sync has up to {needed}.",
-            f"ALTER ROLE ... CONNECTION LIMIT {needed}; or fewer `workers`.",
+            f"ALTER ROLE {row[2]} CONNECTION LIMIT {needed}; or fewer `workers`.",
         )
     elif free < needed:
         yield advice(
@@ -118,11 +119,11 @@ def _connections(connection: Connection, protection: Protection) -> Iterator[Dia
 
 def _row_security(connection: Connection, tables: Sequence[Table]) -> Iterator[Diagnosis]:
     oids = [int(table.identity) for table in tables]
-    for (name,) in connection.execute(_SECURED.encode(), [oids]):
+    for name, role in connection.execute(_SECURED.encode(), [oids]):
         yield fault(
             str(name),
             "Row-level security would hide rows from the role; reading it is refused.",
-            "ALTER ROLE ... BYPASSRLS;",
+            f"ALTER ROLE {role} BYPASSRLS;",
         )
 
 

@@ -8,9 +8,10 @@ from repl_pipelines.sources.mariadb.connection import Connection, rows
 Decode = Callable[[bytes], str]
 
 # One table at a time: of all at once, the server would open every table that it has.
-_VIRTUAL = """
-select column_name from information_schema.columns
-where table_schema = %s and table_name = %s and extra like '%%VIRTUAL GENERATED%%'
+_COMPUTED = """
+select column_name, extra like '%%STORED%%' from information_schema.columns
+where table_schema = %s and table_name = %s
+  and (extra like '%%VIRTUAL GENERATED%%' or extra like '%%STORED GENERATED%%')
 """
 _SINGLE_BYTE = """
 select character_set_name from information_schema.character_sets
@@ -19,9 +20,10 @@ where maxlen = 1 and character_set_name <> 'binary'
 UTF8 = frozenset({"utf8mb3", "utf8mb4", "ascii"})
 
 
-def virtual(connection: Connection, table: TableName) -> frozenset[str]:
-    """The columns that are computed when they are read."""
-    return frozenset(str(c) for (c,) in rows(connection, _VIRTUAL, table.schema, table.name))
+def computed(connection: Connection, table: TableName) -> Mapping[str, bool]:
+    """The columns that the server computes, and whether it stores them."""
+    found = rows(connection, _COMPUTED, table.schema, table.name)
+    return {str(name): bool(stored) for name, stored in found}
 
 
 def decoders(connection: Connection) -> Mapping[str, Decode]:

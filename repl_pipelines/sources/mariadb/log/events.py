@@ -148,12 +148,12 @@ class Rows:
     """Rows of one event.
 
     kind:     WRITE, UPDATE or DELETE
-    full:     every column is in every image
+    columns:  those in each image, as bits; None if images differ in them, or have a part of one
     cascades: rows that foreign keys changed with these have events of their own
     """
 
     kind: Kind
-    full: bool
+    columns: int | None
     cascades: bool
     data: bytes
 
@@ -164,15 +164,16 @@ class Rows:
         count, at = packed(body, 8)
         size = (count + 7) // 8
         images = 2 if ROWS[kind] is Kind.UPDATE else 1
-        full = kind is not Kind.UPDATE_IN_PART
         every = (1 << count) - 1  # MySQL sets the bits behind the last column's, too
-        for _ in range(images):
-            full &= int.from_bytes(body[at : at + size], "little") & every == every
-            at += size
-        data = body[at:]
+        bits = body[at : at + images * size]
+        seen = {
+            int.from_bytes(bits[i : i + size], "little") & every for i in range(0, len(bits), size)
+        }
+        whole = len(seen) == 1 and kind is not Kind.UPDATE_IN_PART
+        data = body[at + len(bits) :]
         if kind in _COMPRESSED:
             data = uncompressed(data)
-        return cls(ROWS[kind], full, bool(flags & _CASCADES_TOLD), data)
+        return cls(ROWS[kind], seen.pop() if whole else None, bool(flags & _CASCADES_TOLD), data)
 
 
 def uncompressed(data: bytes) -> bytes:

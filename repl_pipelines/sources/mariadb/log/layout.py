@@ -137,6 +137,12 @@ class Layout:
             )
         return cls(schema, table, names, tuple(_labelled(shapes, sets, enums)))
 
+    def only(self, columns: int) -> "Layout":
+        """Of rows that have the columns of these bits alone."""
+        there = [i for i in range(len(self.names)) if columns >> i & 1]
+        names, shapes = ([of[i] for i in there] for of in (self.names, self.shapes))
+        return Layout(self.schema, self.table, tuple(names), tuple(shapes))
+
     @cached_property
     def nulls(self) -> int:
         """Bytes of the bitmap of NULLs."""

@@ -14,7 +14,7 @@ from repl_pipelines.model.sql import quote
 from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.sources.mariadb.connection import Connection
 from repl_pipelines.sources.mariadb.log import values
-from repl_pipelines.sources.mariadb.log.columns import Decode, decoders, virtual
+from repl_pipelines.sources.mariadb.log.columns import Decode, computed, decoders
 from repl_pipelines.sources.mariadb.log.layout import Fields, Raw, Shape, Unreadable, Wire
 from repl_pipelines.sources.mariadb.values import charset, data_type
 
@@ -23,12 +23,16 @@ _Values = Callable[[Shape, Fields, Raw], Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """One column. decode: None where the log does not tell it; value, misfit: DuckDB SQL."""
+    """One column. decode: None where the log does not tell it; value, misfit: DuckDB SQL.
+
+    computed: by the server, whose log may lack it
+    """
 
     wire: Wire | None
     decode: _Values | None
     value: str
     misfit: str | None
+    computed: bool = False
 
     def array(self, shape: Shape, fields: Fields, raw: Raw) -> Any:
         """Its values in some rows, as Arrow has them. Raises Unreadable."""
@@ -46,21 +50,19 @@ def read_as(connection: Connection, tables: Sequence[Table]) -> Readings:
     sets = decoders(connection)
     found: dict[TableName, Mapping[str, Reading]] = {}
     for table in tables:
-        untold = virtual(connection, table.name)
-        found[table.name] = {
-            c.name: _reading(c, sets, told=c.name not in untold) for c in table.columns
-        }
+        stored = computed(connection, table.name)
+        found[table.name] = {c.name: _reading(c, sets, stored.get(c.name)) for c in table.columns}
     return found
 
 
-def _reading(column: Column, decoders: Mapping[str, Decode], *, told: bool) -> Reading:
-    """decoders: by character set; told: the column is in the log."""
+def _reading(column: Column, decoders: Mapping[str, Decode], stored: bool | None) -> Reading:
+    """decoders: by character set; stored: of a computed column."""
     wire = WIRES.get(data_type(column))
-    decode = _decode(column, wire, decoders) if wire and told else None
+    decode = _decode(column, wire, decoders) if wire and stored is not False else None
     value = _value(column)
     strict = column.family not in {Family.TEXT, Family.BYTES}
     misfit = f"({quote(column.name)} IS NOT NULL AND {value} IS NULL)" if strict else None
-    return Reading(wire, decode, value, misfit)
+    return Reading(wire, decode, value, misfit, stored is not None)
 
 
 def _decode(column: Column, wire: Wire, decoders: Mapping[str, Decode]) -> _Values | None:

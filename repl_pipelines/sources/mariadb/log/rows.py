@@ -18,6 +18,7 @@ from repl_pipelines.sources.mariadb.log.layout import (
 from repl_pipelines.sources.mariadb.log.spool import Spool, Stamp
 from repl_pipelines.sources.mariadb.log.values import gather
 
+_EVERY = -1  # column, as bits
 CHUNK_BYTES = 16 * 2**20  # held in memory, all tables together, as `Spool.size` has it
 
 
@@ -42,7 +43,9 @@ class RowEvents:
     maps: dict[bytes, tuple[TableName, bytes] | None] = field(
         default_factory=dict[bytes, tuple[TableName, bytes] | None]
     )
-    _layouts: dict[bytes, Layout] = field(default_factory=dict[bytes, Layout])
+    _layouts: dict[tuple[bytes, int], Layout] = field(
+        default_factory=dict[tuple[bytes, int], Layout]
+    )
     _held: int = 0
 
     def take(self, kind: Kind, body: bytes, transaction: Transaction) -> None:
@@ -70,13 +73,16 @@ class RowEvents:
         return (name, body[6:]) if name in self.spools or name in self.reaches else None
 
     def _add(self, spool: Spool, description: bytes, rows: Rows, stamp: Stamp) -> None:
-        if not rows.full:
+        layout = None if rows.columns is None else self._layout(description, rows.columns)
+        if layout is None or not spool.spares(
+            set(self._layout(description).names) - {*layout.names}
+        ):
             spool.gap = (
                 "rows were logged in part (binlog_row_image was not FULL, or JSON told in part)"
             )
             return
         before = spool.size
-        spool.add(self._layout(description), rows.kind, rows.data, stamp)
+        spool.add(layout, rows.kind, rows.data, stamp)
         self._held += spool.size - before
         if self._held > CHUNK_BYTES:
             max(self.spools.values(), key=lambda spool: spool.size).flush()
@@ -103,9 +109,11 @@ class RowEvents:
         """Whether an update changed a byte of one of these columns."""
         if not columns:
             return False
-        if not rows.full:
+        if rows.columns is None:
             return True
-        layout = self._layout(description)
+        layout = self._layout(description, rows.columns)
+        if not columns <= set(layout.names):
+            return True
         data = rows.data + PADDING
         raw = np.frombuffer(data, np.uint8)
         at = np.array(layout.starts(rows.data), np.int64)
@@ -113,7 +121,7 @@ class RowEvents:
         even = np.arange(len(at)) % 2 == 0
         return any(
             not gather(fields[c].pick(even), raw).equals(gather(fields[c].pick(~even), raw))
-            for c in columns & fields.keys()
+            for c in columns
         )
 
     def _gap(self, name: TableName, why: str, transaction: Transaction) -> None:
@@ -121,8 +129,9 @@ class RowEvents:
         for table in {name, *reached} & transaction.lacking:
             self.spools[table].gap = why
 
-    def _layout(self, description: bytes) -> Layout:
-        found = self._layouts.get(description)
+    def _layout(self, description: bytes, columns: int = _EVERY) -> Layout:
+        found = self._layouts.get((description, columns))
         if found is None:
-            found = self._layouts[description] = Layout.parse(bytes(6) + description)
+            found = Layout.parse(bytes(6) + description).only(columns)
+            self._layouts[description, columns] = found
         return found

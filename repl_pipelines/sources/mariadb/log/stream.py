@@ -37,6 +37,7 @@ class LogStream:
         self._connection = connection
         self._source = source
         self._checksummed = False
+        self._begun = False
         self._packets: Iterator[bytes] = iter(())
 
     def events(self, file: str, offset: int) -> Iterator[Event]:
@@ -52,7 +53,9 @@ class LogStream:
             )
             self._packets = self._connection.packets(COMMAND.COM_BINLOG_DUMP, command)
             while (data := self._packet()) is not None:
-                yield self._event(data)
+                event = self._event(data)
+                self._begun |= event.kind not in {Kind.FORMAT, Kind.ROTATE}
+                yield event
 
     def _packet(self) -> bytes | None:
         """The next event's bytes, or the first of PAYLOAD's; None at the end of the log."""
@@ -90,6 +93,8 @@ class LogStream:
             raise
 
     def _event(self, data: bytes) -> Event:
+        if len(data) < HEADER:
+            raise self._malformed(f"an event came as {len(data)} bytes")
         at, kind, server, size, end, flags = header(data)
         if kind == PAYLOAD and len(data) == LONG - 1:
             rest = self._checked(data, size, end)
@@ -120,7 +125,10 @@ class LogStream:
         if at != size or (tail and total.to_bytes(4, "little") != told):
             raise self._malformed(f"the checksum or size of the event that ends at {end} is wrong")
 
-    def _malformed(self, what: str) -> SourceUnavailable:
+    def _malformed(self, what: str) -> Exception:
+        """The first one may be no event at all: it is asked for by a place of another log, too."""
+        if not self._begun:
+            return NotThere(what)
         return SourceUnavailable(
             f"Source {self._source!r}, reading the binary log: {what}.",
             "Run the sync again; if it repeats, look at the server's disk, and delete the file"
