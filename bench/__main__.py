@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from bench import cdc, flat, full, full_mariadb, many, memory
+from bench import cdc, flat, full, full_mariadb, location, many, memory
 
 BENCHES: dict[str, Callable[[], None]] = {
     "cdc": cdc.main,
     "flat": flat.main,
     "full": full.main,
     "full-mariadb": full_mariadb.main,
+    "location": location.main,
     "many": many.main,
     "memory": memory.main,
 }

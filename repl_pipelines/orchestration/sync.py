@@ -15,6 +15,7 @@ from repl_pipelines.model.table import Table, TableName
 from repl_pipelines.orchestration import checks, specs
 from repl_pipelines.orchestration.names import meant
 from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.orchestration.step import step
 from repl_pipelines.orchestration.sync_run import Results, SyncRun
 
 
@@ -61,7 +62,11 @@ def plain_assets(plan: Plan) -> dg.AssetsDefinition:
     """Lake and replicas of all tables without partitions, and each layer as a whole."""
     plain = _plain_specs(plan)
 
-    @dg.multi_asset(
+    def sync(context: dg.AssetExecutionContext, config: Recopy) -> Results:
+        yield from SyncRun(plan, context).whole(config.selections)
+
+    return step(
+        sync,
         name=plan.step,
         specs=plain,
         check_specs=[
@@ -69,15 +74,12 @@ def plain_assets(plan: Plan) -> dg.AssetsDefinition:
             *(checks.lag_spec(plan, spec.key) for spec in plain),
             *([checks.log_spec(plan)] if plan.logged else []),
         ],
-        can_subset=True,
         pool=plan.name,
+        # a run of a replica and its validation, without the lake: no input tells their order
+        tags={"dagster/priority": "1"},
         required_resource_keys=plan.required,
         description=f"One snapshot of `{plan.name}`, to the lake and from there to the replicas.",
     )
-    def sync(context: dg.AssetExecutionContext, config: Recopy) -> Results:
-        yield from SyncRun(plan, context).whole(config.selections)
-
-    return sync
 
 
 def ranged_assets(plan: Plan, table: Table) -> dg.AssetsDefinition:

@@ -19,6 +19,7 @@ from repl_pipelines.orchestration.metadata import (
 from repl_pipelines.orchestration.names import VALIDATION
 from repl_pipelines.orchestration.outcome import Outcome
 from repl_pipelines.orchestration.plan import Plan
+from repl_pipelines.orchestration.step import step
 from repl_pipelines.sync.prove import Verdict
 from repl_pipelines.sync.report import Proof, Uncompared
 
@@ -28,22 +29,25 @@ Results = Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]
 def plain_assets(plan: Plan) -> dg.AssetsDefinition:
     """Validation of tables without partitions, and of the source as a whole."""
 
-    @dg.multi_asset(
+    def validate(context: dg.AssetExecutionContext) -> Results:
+        yield from _ValidationRun(plan, context).whole()
+
+    return step(
+        validate,
         name=f"{plan.name}_proofs",
         specs=[
             *(specs.validation(plan, table) for table in plan.plain),
             specs.whole(plan, VALIDATION),
         ],
         check_specs=[spec for table in plan.plain for spec in checks.equal_specs(plan, table)],
-        can_subset=True,
+        after=[
+            *(plan.key(plan.names.lake, table.name) for table in plan.plain),
+            *(plan.names.whole(layer) for layer in plan.names.copies),
+        ],
         pool=plan.name,
         required_resource_keys=plan.required,
         description=f"Proves the copies of `{plan.name}` equal, or shows where they are not.",
     )
-    def validate(context: dg.AssetExecutionContext) -> Results:
-        yield from _ValidationRun(plan, context).whole()
-
-    return validate
 
 
 def ranged_assets(plan: Plan, table: Table) -> dg.AssetsDefinition:

@@ -18,6 +18,7 @@ from repl_pipelines.sync.report import Progress
 from tests.orchestration.conftest import YAML
 from tests.orchestration.project import Project
 
+LAYERS = ("lake", "validation")  # one of each step
 SNAPSHOT = Path(__file__).with_name("definitions.txt")
 
 
@@ -68,6 +69,16 @@ def test_what_a_person_reads_of_an_asset(project: Project) -> None:
     assert source.asset_key == dg.AssetKey(["shop", "orders"])
     countries = graph.get(dg.AssetKey(["shop", "countries"]))
     assert countries.description == "Where the shop sells."
+
+
+def test_steps_wait_for_no_more_than_the_lake_tables_and_the_layers(project: Project) -> None:
+    """The time to load grows with the inputs of a step times its checks."""
+    graph = project.defs().resolve_asset_graph()
+    steps = [graph.get(dg.AssetKey([layer, "shop", "_syncs"])).assets_def for layer in LAYERS]
+    inputs = [sorted(k.to_user_string() for k in s.node_keys_by_input_name.values()) for s in steps]
+    wholes = [f"{layer}/shop/_syncs" for layer in ("duckdb", "lake", "postgres")]
+    tables = ["lake/shop/countries", "lake/shop/orders"]
+    assert inputs == [[], sorted(wholes + tables)]
 
 
 def test_without_state_the_way_to_get_it_is_shown(make_project: Callable[..., Project]) -> None:

@@ -44,6 +44,25 @@ def test_only_what_is_selected_is_synced(project: Project) -> None:
     assert materialized(result) == {"lake/shop/orders", "duckdb/shop/orders", "state/shop"}
 
 
+def test_what_a_run_both_copies_and_proves_is_copied_first(project: Project) -> None:
+    for layer in ("lake", "duckdb"):
+        result = project.run(f"{layer}/shop/orders", "validation/shop/orders")
+        assert result.success, failure(result)
+        started = [e.step_key for e in result.all_events if e.event_type_value == "STEP_START"]
+        assert started == ["shop_copies", "shop_proofs"]
+
+
+def test_a_table_may_have_the_name_of_a_check_of_another(project: Project) -> None:
+    project.sql("create table orders_lag as select 1 as id")
+    project.declare(YAML.replace("- countries", "- {name: orders_lag, key: [id]}"))
+    project.refresh()
+    result = project.job("shop_sync")
+    assert result.success, failure(result)
+    assert {"lake/shop/orders", "lake/shop/orders_lag"} <= materialized(result)
+    for table in ("orders", "orders_lag"):
+        assert project.check(f"lake/shop/{table}", "lag") == "SUCCEEDED"
+
+
 def test_a_range_of_partitions_is_one_run_with_numbers_of_their_own(project: Project) -> None:
     assert project.job("shop_sync").success
     project.sql("delete from events where at >= '2026-11-02' and at < '2026-11-03' and id > 5")
