@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 _ASSET = dg.Out(dg.Nothing, is_required=False)
-_CHECK = dg.Out(dg.Any, is_required=False)
+_CHECK = dg.Out(is_required=False)
 
 
 def step(

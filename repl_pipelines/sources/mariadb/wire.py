@@ -38,7 +38,6 @@ class Connection(pymysql.Connection):
     _execute_command: Callable[[int, str | bytes], None]
     _force_close: Callable[[], None]
     _read_query_result: Callable[[], object]
-    _read_packet: Callable[[], Any]
     server_version: str
 
     def __init__(self, dialect: Dialect, **options: Any) -> None:
@@ -65,10 +64,12 @@ class Connection(pymysql.Connection):
 
         They go beside its text, and not within as those of a cursor.
         """
+        driver: Any = self
+        packet: Callable[[], Any] = driver._read_packet  # noqa: SLF001
         self._execute_command(COMMAND.COM_STMT_PREPARE, statement)
-        (number,) = struct.unpack_from("<xI", self._read_packet().get_all_data())
+        (number,) = struct.unpack_from("<xI", packet().get_all_data())
         for _ in range(len(values) + 1):  # what each is, and the end of that
-            self._read_packet()
+            packet()
         nulls = bytes((len(values) + 7) // 8)
         types = struct.pack("<BB", FIELD_TYPE.VAR_STRING, 0) * len(values)
         given = b"".join(bytes([len(value)]) + value.encode() for value in values)

@@ -140,7 +140,7 @@ class Layout:
     def only(self, columns: int) -> "Layout":
         """Of rows that have the columns of these bits alone."""
         there = [i for i in range(len(self.names)) if columns >> i & 1]
-        names, shapes = ([of[i] for i in there] for of in (self.names, self.shapes))
+        names, shapes = (self.names[i] for i in there), (self.shapes[i] for i in there)
         return Layout(self.schema, self.table, tuple(names), tuple(shapes))
 
     @cached_property
