@@ -55,13 +55,18 @@ def connect(
         "threads": str(limits.threads),
         # Row groups are cut by size only then; no reader here depends on file order.
         "preserve_insertion_order": "false",
+        # What was freed goes back to the machine at once, not from half a gigabyte on.
+        "allocator_flush_threshold": "32MiB",
+        "allocator_bulk_deallocation_flush_threshold": "32MiB",
+        # What a join keeps in memory is what stands on its right: with us keys, never whole rows.
+        "disabled_optimizers": "build_side_probe_side",
         # What this process runs already was verified when it was first loaded.
         "allow_unsigned_extensions": str(files.items() <= _VERIFIED.items()).lower(),
     }
     if limits.directory:
         config["temp_directory"] = str(limits.directory)
     session = duckdb.connect(str(database), read_only=read_only, config=config)
-    session.execute("SET TimeZone = 'UTC'")
+    _set(session)
     for file in files:
         session.execute(f"LOAD '{file}'")
     session.execute("SET allow_unsigned_extensions = false")
@@ -111,8 +116,15 @@ class Instance:
                 self._prepare(root)
                 self._root = root
             session = self._root.cursor()
-        session.execute("SET TimeZone = 'UTC'")
+        _set(session)
         return session
+
+
+def _set(session: duckdb.DuckDBPyConnection) -> None:
+    """What holds for one session only."""
+    session.execute("SET TimeZone = 'UTC'")
+    # Else few rows that pass a filter or a join wait for more, up to 2,048: wide ones fill memory.
+    session.execute("SET enable_caching_operators = false")
 
 
 def _extension_file(name: str) -> Path:

@@ -12,6 +12,8 @@ from repl_pipelines.model.table import Table
 
 # A table without columns still has rows: they are counted through this one.
 ROW = "_rp_row"
+# Changes of which the newest are looked for at a time, where there may be any number of them.
+SLICE = 1_000_000
 
 
 def current_sql(
@@ -31,8 +33,8 @@ def state_sql(table: Table, base: str, changes: str, meta: Sequence[str] = ()) -
     if not changes:
         return f"SELECT {columns} FROM ({base})"
     return (
-        f"SELECT {columns} FROM ({base}) AS base WHERE NOT EXISTS "
-        f"(SELECT 1 FROM ({changes}) AS changed WHERE {same_key(table)})\n"
+        f"SELECT {columns} FROM ({base}) AS base"
+        f" ANTI JOIN ({changes}) AS changed ON {same_key(table)}\n"
         f"UNION ALL\n"
         f"SELECT {columns} FROM ({latest_sql(table, changes)}) WHERE _rp_op <> 'd'"
     )
@@ -50,13 +52,25 @@ def latest_sql(table: Table, changes: str) -> str:
 
     Only keys and numbers are held in memory; the rows, which may be wide, stream past them.
     """
-    order = "{'batch': _rp_batch, 'seq': _rp_seq}"
+    order = "((_rp_batch::HUGEINT << 64) + _rp_seq)"  # a struct would take twice the memory
     key = column_list(table.key)
     newest = f"SELECT {key}, max({order}) AS _rp_newest FROM ({changes}) GROUP BY {key}"
     return (
-        f"SELECT * FROM ({changes}) AS base WHERE EXISTS (SELECT 1 FROM ({newest}) AS changed "
-        f"WHERE changed._rp_newest = {order} AND {same_key(table)})"
+        f"SELECT base.* FROM ({changes}) AS base SEMI JOIN ({newest}) AS changed"
+        f" ON changed._rp_newest = {order} AND {same_key(table)}"
     )
+
+
+def slices(table: Table, changes: int) -> list[str]:
+    """Conditions on the key, of which each row meets one, that leave about `SLICE` changes each.
+
+    More keys than its memory holds DuckDB writes to disk: reading the changes once for each slice
+    takes less time, and memory that does not grow with them.
+    """
+    parts = -(-changes // SLICE)
+    if parts < 2:
+        return ["true"]
+    return [f"hash({column_list(table.key)}) % {parts} = {part}" for part in range(parts)]
 
 
 def base_rows(table: Table, files: Sequence[str], *, with_file: bool = False) -> str:

@@ -103,8 +103,8 @@ class Fold:
         )
         rows = current.base_rows(self.table, list(base), with_file=True)
         found = session.execute(
-            f"SELECT DISTINCT _rp_file FROM ({rows}) AS base WHERE EXISTS "
-            f"(SELECT 1 FROM changed WHERE {current.same_key(self.table)})"
+            f"SELECT DISTINCT _rp_file FROM ({rows}) AS base"
+            f" SEMI JOIN changed ON {current.same_key(self.table)}"
         ).fetchall()
         touched = {str(name) for (name,) in found}
         small = FILE_BYTES // 4
@@ -116,12 +116,14 @@ class Fold:
         for group in _groups(stale):
             rows = current.whole_rows(self.table, [self._uri(file) for file in group])
             yield (
-                f"SELECT {columns} FROM ({rows}) AS base WHERE NOT EXISTS "
-                f"(SELECT 1 FROM changed WHERE {current.same_key(self.table)})"
+                f"SELECT {columns} FROM ({rows}) AS base"
+                f" ANTI JOIN changed ON {current.same_key(self.table)}"
             )
-        latest = current.latest_sql(self.table, self._changes(changes))
-        rows = f"SELECT * REPLACE ('r' AS _rp_op) FROM ({latest}) WHERE _rp_op <> 'd'"
-        yield f"SELECT {columns} FROM ({rows})"
+        for condition in current.slices(self.table, sum(file.rows for file in changes)):
+            some = f"SELECT * FROM ({self._changes(changes)}) WHERE {condition}"
+            latest = current.latest_sql(self.table, some)
+            rows = f"SELECT * REPLACE ('r' AS _rp_op) FROM ({latest}) WHERE _rp_op <> 'd'"
+            yield f"SELECT {columns} FROM ({rows})"
 
     def _changes(self, files: Sequence[LakeFile]) -> str:
         return current.whole_rows(self.table, [self._uri(file) for file in files])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import duckdb
 
 from repl_pipelines.errors import LakeDamaged
+from repl_pipelines.lake import current
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.partitions import partition_predicate
 from repl_pipelines.model.sql import quote
@@ -32,13 +33,14 @@ def stage(session: duckdb.DuckDBPyConnection, lake: Lake, step: Step, number: in
     if step.way is not Way.CHANGES:
         return step
     table = lake.table(step.table.name)
-    changes = table.changes_sql(step.table, step.files)
+    into = f"CREATE TEMP TABLE {_stage(number)} AS"
     try:
         with table.reading():
-            session.execute(
-                f"CREATE TEMP TABLE {_stage(number)} AS"
-                f" SELECT {_columns(step.table)}, _rp_op FROM ({changes}) AS lake_rows"
-            )
+            for condition in current.slices(step.table, step.changed):
+                changes = table.changes_sql(step.table, step.files, condition)
+                rows = f"SELECT {_columns(step.table)}, _rp_op FROM ({changes}) AS lake_rows"
+                session.execute(f"{into} {rows}")
+                into = f"INSERT INTO {_stage(number)}"
     except LakeDamaged:  # vacuumed; the rows themselves are still there
         return replace(step, way=Way.RELOAD)
     return step

@@ -4,12 +4,14 @@ The text format is used because PostgreSQL before 18 takes a line `\.` inside a 
 for the end of the data.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import duckdb
 import psycopg
 
 from repl_pipelines.errors import LakeDamaged, ValueNotRepresentable
+from repl_pipelines.lake import current
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.column import Column, Family
 from repl_pipelines.model.sql import quote
@@ -63,6 +65,7 @@ def fill(
         if step.way is not Way.CHANGES:
             raise
         step = replace(step, way=Way.RELOAD)  # vacuumed; the rows themselves are still there
+        send(connection, f"TRUNCATE {name}")
         rows = _copy(connection, session, lake, step, name)
     send(connection, f"ANALYZE {name}")
     return step, Stage(name, rows)
@@ -86,14 +89,16 @@ def _copy(
         return sum(_stream(connection, session, step.table, name, sql) for sql in sources)
 
 
-def _sources(lake: Lake, step: Step) -> list[str]:
+def _sources(lake: Lake, step: Step) -> Iterator[str]:
     """SQL over the lake, each giving `_rp_op` and the user columns."""
     table = lake.table(step.table.name)
     if step.way is Way.CHANGES:
-        return [table.changes_sql(step.table, step.files)]
-    keys = step.partitions if step.way is Way.PARTITIONS else (None,)
-    rows = (table.rows_sql(step.table, version=step.version, partition=key) for key in keys)
-    return [f"SELECT 'r' AS _rp_op, * FROM ({sql}) AS lake_rows" for sql in rows]
+        for condition in current.slices(step.table, step.changed):
+            yield table.changes_sql(step.table, step.files, condition)
+        return
+    for key in step.partitions if step.way is Way.PARTITIONS else (None,):
+        rows = table.rows_sql(step.table, version=step.version, partition=key)
+        yield f"SELECT 'r' AS _rp_op, * FROM ({rows}) AS lake_rows"
 
 
 def _stream(

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from repl_pipelines.errors import ForeignReplica, LakeDamaged, SyncInProgress
+from repl_pipelines.lake import current
 from repl_pipelines.lake.journal import Journal, Keep
 from repl_pipelines.lake.locations import journal_location
 from repl_pipelines.model.column import Column
@@ -359,20 +360,42 @@ class ReplicaConformance:
         assert len(self.rows(replica, after)[0]) == len(columns)
         self.assert_equal(world, replica, [after, LINES])
 
+    def test_more_changes_than_are_looked_through_at_a_time(
+        self, world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(current, "SLICE", 3)
+        world.load(ORDERS, [order(number) for number in range(10)])
+        world.publish()
+        replica.apply(world.lake, [ORDERS], "r")
+        world.change(ORDERS, [order(number, "first") for number in range(12)])
+        world.change(ORDERS, [order(number, "second") for number in range(8)], [order(9)])
+        world.publish()
+        [applied] = replica.apply(world.lake, [ORDERS], "r").values()
+        assert (applied.rows, applied.reloaded) == (11, False)
+        self.assert_equal(world, replica, [ORDERS])
+
+    @pytest.mark.parametrize("slices", [0, 1])
     def test_change_files_that_are_gone_are_made_up_for(
-        self, world: World, replica: Replica
+        self, world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch, slices: int
     ) -> None:
         world.load(ORDERS, [order(1)])
         world.publish()
         replica.apply(world.lake, [ORDERS], "r")
-        world.change(ORDERS, [order(2)])
+        world.change(ORDERS, [order(number) for number in range(2, 20)])
         world.publish()
         lake_table = world.lake.table(ORDERS.name)
         changes = [file for file in lake_table.files() if file.layer == "changes"]
         assert lake_table.fold(ORDERS) is not None
-        lake_table.discard(changes)
-        replica.apply(world.lake, [ORDERS], "r")
-        assert len(self.rows(replica, ORDERS)) == 2
+
+        def vanishing(*_: object) -> Iterator[str]:
+            for number in range(2):
+                if number == slices:
+                    lake_table.discard(changes)
+                yield f"id % 2 = {number}"
+
+        monkeypatch.setattr(current, "slices", vanishing)
+        [applied] = replica.apply(world.lake, [ORDERS], "r").values()
+        assert applied.rows == 19
         self.assert_equal(world, replica, [ORDERS])
 
     def test_a_journal_that_has_been_cut_is_made_up_for(

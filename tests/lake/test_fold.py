@@ -13,11 +13,12 @@ from deltalake import QueryBuilder
 from repl_pipelines import duck
 from repl_pipelines.errors import LakeDamaged
 from repl_pipelines.failpoints import Crash
-from repl_pipelines.lake import batches, fold
+from repl_pipelines.lake import batches, current, fold
 from repl_pipelines.lake.batches import Replace
 from repl_pipelines.lake.fold import FoldPolicy
 from repl_pipelines.lake.lake import Lake
 from repl_pipelines.model.entry import Action
+from repl_pipelines.proof.lake_figures import lake_figures
 from tests.lake.copies import ITEMS, Copy
 from tests.servers import Bucket
 
@@ -108,7 +109,11 @@ def test_a_fold_in_many_pieces(items: Copy, monkeypatch: pytest.MonkeyPatch) -> 
     assert items.rows() == before
 
 
-def test_any_history_folded_anywhere_gives_the_same_rows(make_copy: Callable[..., Copy]) -> None:
+@pytest.mark.parametrize("slice_", [current.SLICE, 3])
+def test_any_history_folded_anywhere_gives_the_same_rows(
+    make_copy: Callable[..., Copy], monkeypatch: pytest.MonkeyPatch, slice_: int
+) -> None:
+    monkeypatch.setattr(current, "SLICE", slice_)
     chance = random.Random(7)
     copy = make_copy(ITEMS)
     truth = {n: f"row {n}" for n in range(10)}
@@ -253,6 +258,26 @@ def test_a_fold_of_rows_of_megabytes(make_copy: Callable[..., Copy]) -> None:
     assert copy.place.fold(copy.table) is not None
     rows = copy.place.rows_sql(copy.table)
     assert copy.run(f"SELECT count(*), sum(length(name)) FROM ({rows})") == [(60, 60 * 1_280_000)]
+
+
+def test_rows_that_are_together_wider_than_the_memory(make_copy: Callable[..., Copy]) -> None:
+    copy = make_copy(ITEMS)
+    copy.lake = Lake(copy.lake.store, copy.lake.source, duck.Limits(memory=96 * 2**20))
+    rows = "SELECT i AS id, repeat(md5(i::VARCHAR || '{}'), 40_000) AS name FROM range({}, {}) r(i)"
+    few = [(start, start + 3) for start in range(0, 120, 3)]  # of 1.3 MB each
+    old = [f for pair in few for f in copy.upload(rows.format("old", *pair), batch=1)]
+    copy.place.batches.commit(copy.table, old, [copy.entry(Action.COPY, 1)], replace=Replace.TABLE)
+    new = [
+        file
+        for first, last in few
+        for file in copy.upload(rows.format("new", first + 60, last + 60), batch=2, layer="changes")
+    ]
+    copy.place.batches.commit(
+        copy.table, new, [copy.entry(Action.CHANGES, 2)], replace=Replace.NOTHING
+    )
+    with copy.lake.session() as session:
+        figures = lake_figures(session, copy.table, copy.place.rows_sql(copy.table))
+    assert figures.total.rows == 180
 
 
 def test_one_query_shows_the_current_state(items: Copy) -> None:

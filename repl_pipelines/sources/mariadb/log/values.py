@@ -25,7 +25,7 @@ from repl_pipelines.sources.mariadb.log.layout import (
     Wire,
     number_at,
 )
-from repl_pipelines.sources.mariadb.packets import picked
+from repl_pipelines.sources.picked import picked
 
 _INTEGERS = {Wire.TINY: 1, Wire.SHORT: 2, Wire.INT24: 3, Wire.LONG: 4, Wire.LONGLONG: 8}
 _FLOATS = {Wire.FLOAT: "<f4", Wire.DOUBLE: "<f8"}

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from repl_pipelines.sources.picked import picked
+
 Offsets = npt.NDArray[np.int64]
 Raw = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -83,13 +85,7 @@ class Fields:
 
     def texts(self, raw: Raw) -> Any:
         """The values as an Arrow array of texts, NULL where there is none or it was not sent."""
-        offsets = np.zeros(len(self.length) + 1, np.int64)
-        np.cumsum(self.length, out=offsets[1:])
-        source = np.repeat(self.start - offsets[:-1], self.length)
-        source += np.arange(offsets[-1])
-        valid = np.packbits(self.kind == TEXT, bitorder="little")
-        buffers = [pa.py_buffer(b.tobytes()) for b in (valid, offsets, raw[source])]
-        return pa.Array.from_buffers(pa.large_string(), len(self.length), buffers)
+        return picked(raw, self.start, self.length, self.kind != TEXT).view(pa.string())
 
 
 def walk(raw: Raw, at: Offsets, columns: int) -> tuple[list[Fields], Offsets]:

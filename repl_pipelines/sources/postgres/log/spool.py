@@ -149,7 +149,8 @@ class Rows:
         """Decode what has been added and hand it on."""
         if not self._starts:
             return
-        raw = np.frombuffer(bytes(self._data) + PADDING, np.uint8)
+        self._data += PADDING
+        raw = np.frombuffer(self._data, np.uint8)
         at = np.frombuffer(self._starts, np.int64)
         deleted = np.frombuffer(self._tags, np.uint8) == _DELETE
         stamps = (np.frombuffer(self._commits, np.int64), np.frombuffer(self._times, np.int64))
@@ -201,7 +202,7 @@ class Rows:
             columns[column.name] = (
                 self._texts(column, fields[self._position[column.name]], raw)
                 if sent
-                else pa.nulls(count, pa.large_string())
+                else pa.nulls(count, pa.string())
             )
         commits, times = stamps
         columns["_rp_op"] = pa.array(["d" if deletes else "u"] * count, pa.string())
@@ -218,7 +219,7 @@ class Rows:
         if not column.concealed:
             return texts
         found = concealed(column, texts.to_pylist(), self.spool.target.secrets)
-        return pa.array(found, pa.large_string())
+        return pa.array(found, pa.string())
 
     def _unknown(self, fields: list[Fields], count: int) -> dict[str, Any]:
         """The ordinals of columns that the stream left out, per row; nothing if there are none."""
