@@ -27,6 +27,8 @@ class Dialect(Protocol):
     rights:        what the user must have beside SELECT, for a mode or any, and its use
     advised:       what it should have, and what happens otherwise
     log_settings:  what must be set for the log to tell rows, all their columns, and their names
+    keepers:       what would keep the values that a session is told (`tell`), each with an
+                   expression that is 0 or NULL where it does not
     """
 
     kind: str
@@ -38,6 +40,7 @@ class Dialect(Protocol):
     rights: Mapping[str, tuple[Mode | None, str]]
     advised: Mapping[str, str]
     log_settings: Mapping[str, str]
+    keepers: Mapping[str, str]
 
     def speaks(self, version: str) -> bool:
         """Whether a server that greets with this version is one of these."""
@@ -45,10 +48,6 @@ class Dialect(Protocol):
 
     def settings(self, protection: Protection) -> Mapping[str, str | int]:
         """System variables of every session, beside those that all have."""
-        ...
-
-    def keepers(self, connection: Connection) -> Sequence[str]:
-        """What would keep the values that a session is told (`tell`), if anything."""
         ...
 
     def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from repl_pipelines.errors import DeclarationError
 from repl_pipelines.model.column import Column
 from repl_pipelines.model.table import TableName
+from repl_pipelines.sources.mariadb.connection import rows
 from repl_pipelines.sources.mariadb.wire import Connection
 
 
@@ -15,7 +16,7 @@ def keyed(columns: Sequence[Column]) -> bool:
 
 def check_unkept(connection: Connection, table: TableName, columns: Sequence[Column]) -> None:
     """Raise DeclarationError if the server would keep the key that its columns take."""
-    kept = connection.dialect.keepers(connection) if keyed(columns) else ()
+    kept = _keepers(connection) if keyed(columns) else ()
     if kept:
         policy = min(column.policy for column in columns if column.key_id)
         raise DeclarationError(
@@ -23,3 +24,9 @@ def check_unkept(connection: Connection, table: TableName, columns: Sequence[Col
             f" keeps the text of statements ({', '.join(kept)}): nothing of the table is read.",
             "Switch that off, or use `mask` or `drop`.",
         )
+
+
+def _keepers(connection: Connection) -> Sequence[str]:
+    known = connection.dialect.keepers
+    [found] = rows(connection, f"select {', '.join(known.values())}")
+    return [name for name, keeps in zip(known, found, strict=True) if int(keeps or 0)]

@@ -30,12 +30,9 @@ _HOLD = "BACKUP STAGE BLOCK_COMMIT"
 _POSITION = """
 select now(6), @@gtid_binlog_pos, @@server_id, @@server_uid
 """
-_KEPT_BY = ("general_log", "performance_schema", "server_audit", "log_slow_query")
-_KEEPERS = """
-select @@global.general_log, @@global.performance_schema,
-  (select count(*) from information_schema.plugins
-   where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE'),
-  @@global.slow_query_log and @@global.long_query_time = 0
+_AUDITS = """(
+  select count(*) from information_schema.plugins
+  where plugin_name = 'SERVER_AUDIT' and plugin_status = 'ACTIVE')
 """
 # Of the binary log, as this session's transaction sees it.
 _SNAPSHOT = "show status like 'binlog_snapshot_%'"
@@ -69,6 +66,12 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
         "binlog_row_image": "FULL",
         "binlog_row_metadata": "FULL",
     }
+    keepers: Mapping[str, str] = {
+        "general_log": "@@global.general_log",
+        "performance_schema": "@@global.performance_schema",
+        "server_audit": _AUDITS,
+        "log_slow_query": "@@global.slow_query_log and @@global.long_query_time = 0",
+    }
 
     def speaks(self, version: str) -> bool:
         """See `dialect.Dialect`."""
@@ -84,11 +87,6 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump') and id <> connection_id(
             "idle_transaction_timeout": 0,
             "idle_readonly_transaction_timeout": 0,
         }
-
-    def keepers(self, connection: Connection) -> Sequence[str]:
-        """See `dialect.Dialect`."""
-        [found] = rows(connection, _KEEPERS)
-        return [name for name, keeps in zip(_KEPT_BY, found, strict=True) if int(keeps or 0)]
 
     def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:
         """See `dialect.Dialect`: in a statement of its own; those that read name the variables."""

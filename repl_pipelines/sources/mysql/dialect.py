@@ -53,6 +53,7 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
         "binlog_row_metadata": "FULL",
         "binlog_row_value_options": "",
     }
+    keepers: Mapping[str, str] = keys.KEEPERS
 
     def speaks(self, version: str) -> bool:
         """See `sources.mariadb.dialect.Dialect`."""
@@ -70,10 +71,6 @@ where command not in ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID')
             "information_schema_stats_expiry": 0,
             "block_encryption_mode": "aes-256-cbc",
         }
-
-    def keepers(self, connection: Connection) -> Sequence[str]:
-        """See `sources.mariadb.dialect.Dialect`."""
-        return keys.keepers(connection)
 
     def tell(self, connection: Connection, variables: Mapping[str, str]) -> None:
         """See `sources.mariadb.dialect.Dialect`."""
